@@ -1,0 +1,19 @@
+//! Osmia's pure part: everything that decides, nothing that waits.
+//!
+//! **Invariant:** this crate does no I/O, reads no clock and knows no runtime. Parsers take bytes,
+//! policies take `now`. What touches sockets, files or threads lives in `osmia-config-sync`
+//! (configuration plane) and `osmia` (data plane).
+
+#![forbid(unsafe_code)]
+
+pub mod access_log;
+pub mod balancer;
+pub mod http1;
+pub mod limits;
+pub mod path;
+pub mod reply;
+pub mod resource;
+pub mod router;
+pub mod settings;
+pub mod snapshot;
+pub mod vars;

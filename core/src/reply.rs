@@ -1,0 +1,197 @@
+//! Replies that the gateway makes itself: one table from cause to status and body.
+
+use thiserror::Error;
+
+use crate::http1::{BodyError, HeadError};
+use crate::path::PathError;
+
+/// Who is to blame for a request that was not proxied; decides what is logged and counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// The client.
+    Downstream,
+    /// The node the request was sent to.
+    Upstream,
+    /// Configuration, or the gateway's own limits.
+    Gateway,
+}
+
+/// Why a request did not get its upstream's response.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Failure {
+    /// The request head is refused.
+    #[error("request head refused: {0}")]
+    RequestHead(HeadError),
+    /// The request body breaks its framing.
+    #[error("request body refused: {0}")]
+    RequestBody(BodyError),
+    /// The path cannot be normalised.
+    #[error("request path refused: {0}")]
+    Path(PathError),
+    /// The body is longer than `client_max_body_size`.
+    #[error("request body larger than client_max_body_size")]
+    BodyTooLarge,
+    /// The client was silent for too long.
+    #[error("client timed out")]
+    ClientTimeout,
+    /// The client went away.
+    #[error("client closed the connection")]
+    ClientGone,
+    /// No route matches.
+    #[error("no route matches")]
+    NoRoute,
+    /// The route has no upstream with a usable node.
+    #[error("no valid upstream node")]
+    NoNode,
+    /// No connection to a node could be established.
+    #[error("cannot connect to the upstream node")]
+    Connect,
+    /// Establishing a connection took too long.
+    #[error("connecting to the upstream node timed out")]
+    ConnectTimeout,
+    /// The node closed or reset the connection before a complete response head.
+    #[error("upstream node closed the connection before its response")]
+    UpstreamClosed,
+    /// The node sent something that is not HTTP/1.
+    #[error("invalid response from the upstream node: {0}")]
+    ResponseHead(HeadError),
+    /// The response body breaks its framing.
+    #[error("invalid response body from the upstream node: {0}")]
+    ResponseBody(BodyError),
+    /// The node's body ended early.
+    #[error("upstream node closed the connection before the end of its response")]
+    ResponseTruncated,
+    /// The node did not take the request in time.
+    #[error("sending to the upstream node timed out")]
+    SendTimeout,
+    /// The node did not answer in time.
+    #[error("reading from the upstream node timed out")]
+    ReadTimeout,
+    /// The gateway is out of descriptors or memory.
+    #[error("gateway out of resources")]
+    Overload,
+    /// The gateway stops.
+    #[error("gateway shutting down")]
+    Shutdown,
+    /// A defect in the gateway: a panic, contained to this connection.
+    #[error("internal error")]
+    Internal,
+}
+
+impl Failure {
+    /// The status of the reply; 499 is only logged, as in nginx: the client is gone.
+    pub fn status(self) -> u16 {
+        match self {
+            Self::RequestHead(error) => error.status(),
+            Self::RequestBody(error) => error.status(),
+            Self::Path(_) => 400,
+            Self::BodyTooLarge => 413,
+            Self::ClientTimeout => 408,
+            Self::ClientGone => 499,
+            Self::NoRoute => 404,
+            Self::NoNode | Self::Overload | Self::Shutdown => 503,
+            Self::Connect
+            | Self::UpstreamClosed
+            | Self::ResponseHead(_)
+            | Self::ResponseBody(_)
+            | Self::ResponseTruncated => 502,
+            Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => 504,
+            Self::Internal => 500,
+        }
+    }
+
+    /// Who is to blame.
+    pub fn source(self) -> Source {
+        match self {
+            Self::RequestHead(_)
+            | Self::RequestBody(_)
+            | Self::Path(_)
+            | Self::BodyTooLarge
+            | Self::ClientTimeout
+            | Self::ClientGone => Source::Downstream,
+            Self::NoRoute | Self::NoNode | Self::Overload | Self::Shutdown | Self::Internal => {
+                Source::Gateway
+            }
+            _ => Source::Upstream,
+        }
+    }
+
+    /// Whether another node may be tried, as far as the failure goes (nginx
+    /// `proxy_next_upstream error timeout`). Whether the request may be repeated is for the caller
+    /// to say.
+    pub fn allows_retry(self) -> bool {
+        matches!(
+            self,
+            Self::Connect
+                | Self::ConnectTimeout
+                | Self::UpstreamClosed
+                | Self::ResponseHead(_)
+                | Self::SendTimeout
+                | Self::ReadTimeout
+        )
+    }
+
+    /// The body of the reply and its media type.
+    ///
+    /// Routing failures are JSON, as in APISIX; the others are the error pages that nginx makes
+    /// there.
+    pub fn body(self) -> (&'static str, &'static str) {
+        const PLAIN: &str = "text/plain; charset=utf-8";
+        match self {
+            Self::NoRoute => (PLAIN, "{\"error_msg\":\"404 Route Not Found\"}\n"),
+            _ => ("text/html; charset=utf-8", page(self.status())),
+        }
+    }
+}
+
+/// The reason phrase of a status (RFC 9110, section 15).
+pub fn reason(status: u16) -> &'static str {
+    match status {
+        400 => "Bad Request",
+        404 => "Not Found",
+        405 => "Not Allowed",
+        408 => "Request Timeout",
+        413 => "Request Entity Too Large",
+        414 => "Request-URI Too Large",
+        417 => "Expectation Failed",
+        431 => "Request Header Fields Too Large",
+        500 => "Internal Server Error",
+        501 => "Not Implemented",
+        502 => "Bad Gateway",
+        503 => "Service Temporarily Unavailable",
+        504 => "Gateway Time-out",
+        505 => "HTTP Version Not Supported",
+        _ => "Error",
+    }
+}
+
+macro_rules! page {
+    ($title:literal) => {
+        concat!(
+            "<html>\r\n<head><title>",
+            $title,
+            "</title></head>\r\n<body>\r\n<center><h1>",
+            $title,
+            "</h1></center>\r\n<hr><center>osmia</center>\r\n</body>\r\n</html>\r\n"
+        )
+    };
+}
+
+fn page(status: u16) -> &'static str {
+    match status {
+        400 => page!("400 Bad Request"),
+        404 => page!("404 Not Found"),
+        405 => page!("405 Not Allowed"),
+        408 => page!("408 Request Timeout"),
+        413 => page!("413 Request Entity Too Large"),
+        414 => page!("414 Request-URI Too Large"),
+        417 => page!("417 Expectation Failed"),
+        431 => page!("431 Request Header Fields Too Large"),
+        501 => page!("501 Not Implemented"),
+        502 => page!("502 Bad Gateway"),
+        503 => page!("503 Service Temporarily Unavailable"),
+        504 => page!("504 Gateway Time-out"),
+        505 => page!("505 HTTP Version Not Supported"),
+        _ => page!("500 Internal Server Error"),
+    }
+}

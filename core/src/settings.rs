@@ -1,0 +1,132 @@
+//! Static settings: the typed form of `config.yaml`, as the data plane uses it.
+//!
+//! The loader (`osmia-config-sync`, module `settings`) merges the user's file over the built-in
+//! defaults, substitutes `${{VAR}}`, checks types and produces a [`Settings`]. Key names are
+//! APISIX's (`conf/config.yaml`); what Osmia adds is under `osmia:`.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::limits::HttpLimits;
+
+/// Everything fixed at start.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Settings {
+    /// `apisix.node_listen`, expanded: one entry per address.
+    pub listeners: Vec<Listener>,
+    /// Number of workers and the cores they are pinned to.
+    pub workers: Workers,
+    /// `osmia.driver`.
+    pub driver: Driver,
+    /// `osmia.limits`.
+    pub limits: HttpLimits,
+    /// Timeouts towards clients.
+    pub downstream: DownstreamTimeouts,
+    /// Access log, `None` when off.
+    pub access_log: Option<AccessLog>,
+    /// `nginx_config.error_log_level`, as a `tracing` level name (`error`, `warn`, `info`, `debug`).
+    pub log_level: String,
+    /// `nginx_config.error_log`; `None`: standard error.
+    pub error_log: Option<PathBuf>,
+    /// `nginx_config.worker_shutdown_timeout`: how long a graceful drain may take.
+    pub shutdown_timeout: Duration,
+    /// `apisix.enable_server_tokens`: whether the version is part of the `Server` header.
+    pub server_tokens: bool,
+    /// `apisix.show_upstream_status_in_response_header`: `X-APISIX-Upstream-Status` on every
+    /// response instead of on 5xx from the upstream only.
+    pub show_upstream_status: bool,
+    /// `nginx_config.http.client_max_body_size` in bytes; 0: unlimited.
+    pub client_max_body_bytes: u64,
+    /// Where routes come from.
+    pub provider: ConfigProvider,
+}
+
+/// One listening address.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Listener {
+    /// Address to bind.
+    pub addr: SocketAddr,
+    /// Whether requests on this address go to the access log (our addition to a `node_listen`
+    /// entry: `access_log: false`).
+    pub access_log: bool,
+}
+
+/// Worker count and placement.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Workers {
+    /// `nginx_config.worker_processes` or `--workers`; `None`: one per usable core.
+    pub count: Option<usize>,
+    /// `osmia.cores` or `--cores` (`0-3,6`); `None`: the cores this process may run on.
+    pub cores: Option<Vec<usize>>,
+    /// Whether workers are pinned (`osmia.pin`, default true).
+    pub pin: bool,
+}
+
+/// Which I/O driver workers use.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Driver {
+    /// `io_uring` with the best flags the kernel takes, falling back to epoll.
+    Auto,
+    /// `io_uring` or do not start.
+    IoUring,
+    /// epoll.
+    Epoll,
+}
+
+/// How long a client may be silent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DownstreamTimeouts {
+    /// `nginx_config.http.keepalive_timeout`: between two requests.
+    pub keepalive: Duration,
+    /// `nginx_config.http.client_header_timeout`: for a whole request head.
+    pub header: Duration,
+    /// `nginx_config.http.client_body_timeout`: between two reads of a body.
+    pub body: Duration,
+    /// `nginx_config.http.send_timeout`: between two writes of a response.
+    pub send: Duration,
+    /// `osmia.keepalive_requests`: most requests on one connection; 0: unlimited.
+    pub keepalive_requests: u32,
+}
+
+/// Access log settings.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AccessLog {
+    /// `nginx_config.http.access_log`.
+    pub path: PathBuf,
+    /// `nginx_config.http.access_log_format`: nginx-style variables.
+    pub format: String,
+    /// `nginx_config.http.access_log_format_escape`: `default`, `json` or `none`.
+    pub escape: Escape,
+    /// `nginx_config.http.access_log_buffer` in bytes: a worker hands over its lines when this much
+    /// is collected, or on the next tick.
+    pub buffer_bytes: usize,
+    /// `osmia.access_log.max_size` in bytes: rotate beyond it; 0: never.
+    pub rotate_bytes: u64,
+    /// `osmia.access_log.interval`: rotate after this time; zero: never.
+    pub rotate_interval: Duration,
+    /// `osmia.access_log.max_kept`: rotated files that are kept.
+    pub max_kept: usize,
+    /// `osmia.access_log.queue`: batches that may wait for the disk before lines are dropped.
+    pub queue: usize,
+}
+
+/// How variable values are escaped in log lines (nginx `log_format ... escape=`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Escape {
+    /// `\xXX` for quotes, backslashes and control bytes; `-` for an empty value.
+    Default,
+    /// JSON string escapes; empty stays empty.
+    Json,
+    /// As it is.
+    None,
+}
+
+/// `deployment.*`: where resources come from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ConfigProvider {
+    /// The default configuration built into the binary: a demo route.
+    Builtin,
+    /// A standalone `apisix.yaml`.
+    Yaml(PathBuf),
+}

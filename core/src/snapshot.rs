@@ -1,0 +1,143 @@
+//! The immutable configuration that workers serve from.
+//!
+//! The sync thread compiles a [`Snapshot`], wraps it in an `Arc` and broadcasts it. A snapshot is
+//! complete: a route holds its resolved upstream, nothing is looked up by id per request. What
+//! belongs to a worker (connection pools, balancer cursors) is kept beside it in tables indexed by
+//! [`Slot`], so that it survives snapshots in which its owner did not change.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::router::Router;
+
+/// A stable index into a per-worker table, handed out by the sync thread.
+///
+/// The same thing (an upstream, a node address) keeps its slot from snapshot to snapshot. When it
+/// goes away its index may be given to something else with a higher generation; a worker that finds
+/// another generation in its table starts that entry afresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub struct Slot {
+    /// Position in the table; dense, starting at 0.
+    pub index: u32,
+    /// Counts the owners this index has had.
+    pub generation: u32,
+}
+
+/// One revision of everything a worker needs to serve requests.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    /// Grows by at least one with each published snapshot; 0 before the first.
+    pub revision: u64,
+    /// All routes, matched by host and path.
+    pub router: Router,
+}
+
+/// A compiled route.
+#[derive(Debug)]
+pub struct Route {
+    /// The resource id, as in `/apisix/admin/routes/{id}`.
+    pub id: Arc<str>,
+    /// The `name` field; empty when not set.
+    pub name: Arc<str>,
+    /// Where requests go. `None`: the route names no upstream, which answers 503 as APISIX does.
+    pub upstream: Option<Arc<Upstream>>,
+    /// Route-level timeouts; they win over the upstream's.
+    pub timeout: Option<Timeouts>,
+    /// `enable_websocket`. Osmia tunnels a confirmed Upgrade on any route unless this is `false`
+    /// explicitly, as APISIX forwards the Upgrade header only when it is `true`.
+    pub enable_websocket: bool,
+}
+
+/// A compiled upstream.
+#[derive(Debug)]
+pub struct Upstream {
+    /// The resource id, or `{kind}#{owner id}` when it is written inline in a route.
+    pub id: Arc<str>,
+    /// Index of the per-worker balancer state.
+    pub slot: Slot,
+    /// How a node is chosen.
+    pub balancer: Balancer,
+    /// Nodes with a weight above zero are used; never reordered after compilation.
+    pub nodes: Vec<Node>,
+    /// What goes into the `Host` header towards the node.
+    pub pass_host: PassHost,
+    /// How often a failed try is repeated on another node. Default: nodes - 1.
+    pub retries: u32,
+    /// Total time for retries; `None`: no cap.
+    pub retry_timeout: Option<Duration>,
+    /// Connect, send and read timeouts.
+    pub timeout: Timeouts,
+    /// Limits of the keep-alive pool to each node.
+    pub keepalive: KeepalivePool,
+}
+
+/// One address of an upstream.
+#[derive(Debug, Clone)]
+pub struct Node {
+    /// Where to connect.
+    pub addr: SocketAddr,
+    /// `host:port` (or `host` when the port is the scheme's default) as configured: the `Host`
+    /// header for `pass_host: node`, and `$upstream_host`.
+    pub authority: Arc<str>,
+    /// `ip:port`, for `$upstream_addr`.
+    pub label: Arc<str>,
+    /// Share of requests; zero takes the node out.
+    pub weight: u32,
+    /// Index of the per-worker connection pool; keyed by scheme and address, shared by upstreams.
+    pub pool: Slot,
+}
+
+/// Balancing algorithms (`upstream.type`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balancer {
+    /// Smooth weighted round-robin.
+    RoundRobin,
+}
+
+/// `upstream.pass_host` with its `upstream_host`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PassHost {
+    /// The client's `Host`.
+    Pass,
+    /// The node's own name.
+    Node,
+    /// A fixed value.
+    Rewrite(Arc<str>),
+}
+
+/// `timeout` of a route or upstream. Each bounds the silence between two operations, not the whole
+/// transfer, as nginx's `proxy_*_timeout` do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timeouts {
+    /// Until a connection is established.
+    pub connect: Duration,
+    /// Between two successful writes to the upstream.
+    pub send: Duration,
+    /// Between two successful reads from the upstream.
+    pub read: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let minute = Duration::from_secs(60);
+        Self { connect: minute, send: minute, read: minute }
+    }
+}
+
+/// `keepalive_pool` of an upstream (APISIX, admin-api.md#upstream), per worker and node.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct KeepalivePool {
+    /// Most idle connections kept. Zero: every connection is closed after its response.
+    pub size: u32,
+    /// An idle connection is closed after this.
+    pub idle_timeout: Duration,
+    /// A connection is closed after this many requests.
+    pub requests: u32,
+}
+
+impl Default for KeepalivePool {
+    fn default() -> Self {
+        Self { size: 320, idle_timeout: Duration::from_secs(60), requests: 1000 }
+    }
+}

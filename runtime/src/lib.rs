@@ -1,0 +1,1 @@
+//! Osmia data plane.

@@ -1,0 +1,2 @@
+//! The `osmia` binary.
+fn main() {}
