@@ -3,5 +3,6 @@
 //!
 //! `osmia-bench run` is the entry point; `perf/README.md` tells how to read what it prints.
 
+pub mod load;
 pub mod relay;
 pub mod upstream;

@@ -8,6 +8,8 @@
 
 pub mod access_log;
 pub mod balancer;
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod http1;
 pub mod limits;
 pub mod path;

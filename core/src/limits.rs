@@ -1,6 +1,6 @@
 //! Every limit has a name. Defaults, units, and how the limits relate, in one place.
 
-/// Largest request line (method, target, version), in bytes. Beyond it: 414.
+/// Largest request line (method, target, version, without CRLF), in bytes. Beyond it: 414.
 pub const REQUEST_LINE_BYTES: usize = 8 * 1024;
 /// Largest message head (start line and all header fields), in bytes. Beyond it: 431.
 pub const HEAD_BYTES: usize = 32 * 1024;
@@ -10,9 +10,15 @@ pub const HEADER_COUNT: usize = 100;
 pub const HEADER_COUNT_MAX: usize = 256;
 /// Hard upper bound for a configured [`HttpLimits::head_bytes`]: offsets are kept in 16 bits.
 pub const HEAD_BYTES_MAX: usize = u16::MAX as usize;
-/// Longest chunk-size line including extensions, in bytes (RFC 9112, section 7.1.1).
+/// Most field names in the `Connection` fields of one head. Beyond it: 431. Each field of the head
+/// is compared with each of them.
+pub const CONNECTION_OPTIONS: usize = 32;
+/// Longest host name (RFC 3986, section 3.2.2), without its port. Beyond it: 400.
+pub const HOST_BYTES: usize = 255;
+/// Longest chunk-size line including extensions, without its CRLF, in bytes (RFC 9112, section
+/// 7.1.1).
 pub const CHUNK_LINE_BYTES: usize = 4 * 1024;
-/// Largest trailer section of a chunked body, in bytes.
+/// Largest trailer section of a chunked body (its fields with their CRLF), in bytes.
 pub const TRAILER_BYTES: usize = 8 * 1024;
 
 /// Limits on one HTTP/1 message, configurable under `osmia.limits`.

@@ -50,6 +50,10 @@ pub struct Listener {
     /// Whether requests on this address go to the access log (our addition to a `node_listen`
     /// entry: `access_log: false`).
     pub access_log: bool,
+    /// Whether to go on without this address when the machine has no such address family: true for
+    /// the `[::]` that `apisix.enable_ipv6` adds. IPv6 addresses are bound for IPv6 only, since the
+    /// same port is usually bound on `0.0.0.0` as well.
+    pub optional: bool,
 }
 
 /// Worker count and placement.

@@ -34,7 +34,7 @@ pub struct Snapshot {
 }
 
 /// A compiled route.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Route {
     /// The resource id, as in `/apisix/admin/routes/{id}`.
     pub id: Arc<str>,
@@ -50,7 +50,7 @@ pub struct Route {
 }
 
 /// A compiled upstream.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct Upstream {
     /// The resource id, or `{kind}#{owner id}` when it is written inline in a route.
     pub id: Arc<str>,
@@ -73,7 +73,7 @@ pub struct Upstream {
 }
 
 /// One address of an upstream.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
     /// Where to connect.
     pub addr: SocketAddr,
@@ -120,7 +120,7 @@ pub struct Timeouts {
 
 impl Default for Timeouts {
     fn default() -> Self {
-        let minute = Duration::from_secs(60);
+        let minute = Duration::from_mins(1);
         Self { connect: minute, send: minute, read: minute }
     }
 }
@@ -130,7 +130,7 @@ impl Default for Timeouts {
 pub struct KeepalivePool {
     /// Most idle connections kept. Zero: every connection is closed after its response.
     pub size: u32,
-    /// An idle connection is closed after this.
+    /// An idle connection is closed after this; zero: never.
     pub idle_timeout: Duration,
     /// A connection is closed after this many requests.
     pub requests: u32,
@@ -138,6 +138,6 @@ pub struct KeepalivePool {
 
 impl Default for KeepalivePool {
     fn default() -> Self {
-        Self { size: 320, idle_timeout: Duration::from_secs(60), requests: 1000 }
+        Self { size: 320, idle_timeout: Duration::from_mins(1), requests: 1000 }
     }
 }

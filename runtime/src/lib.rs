@@ -1,1 +1,20 @@
-//! Osmia data plane.
+//! Osmia's data plane: workers, connections, the life of a request; and the process around them.
+//!
+//! | module | what |
+//! |---|---|
+//! | [`cli`], [`boot`], [`supervisor`] | from the command line to running workers, and down again |
+//! | [`worker`] | one pinned thread: event loop, clock, deadlines, pools |
+//! | [`http`] | a request's life |
+//! | [`net`], [`buf`] | transports and buffers |
+//! | [`log`], [`disk`] | access log lines, and the thread that writes them |
+
+pub mod boot;
+pub mod buf;
+pub mod cli;
+pub mod disk;
+pub mod http;
+pub mod listen;
+pub mod log;
+pub mod net;
+pub mod supervisor;
+pub mod worker;

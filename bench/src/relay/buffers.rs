@@ -56,6 +56,7 @@ impl BufferRing {
 
     /// Hands a buffer back to the kernel.
     pub(super) fn give_back(&mut self, bid: u16) {
+        #[allow(clippy::cast_ptr_alignment)] // a mapping starts at a page
         let base = self.entries.start.as_ptr().cast::<BufRingEntry>();
         let address = self.bytes(bid, 0, SIZE).0 as u64;
         // SAFETY: the index is masked to the ring; the kernel does not read entries at or beyond

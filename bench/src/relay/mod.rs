@@ -182,10 +182,13 @@ impl Relay {
     }
 
     fn connected(&mut self, slot: u32, result: i32) -> io::Result<()> {
-        let Some(pair) = self.pair(slot) else { return Ok(()) };
+        let Some(pair) = self.pair(slot) else {
+            return Ok(());
+        };
         pair.in_flight -= 1;
         if result < 0 || pair.broken {
-            return self.abort(slot);
+            self.abort(slot);
+            return Ok(());
         }
         pair.connected = true;
         self.receive(slot, Side::Upstream)?;
@@ -198,7 +201,9 @@ impl Relay {
             self.buffers.took();
         }
         let ended = !cqueue::more(flags);
-        let Some(pair) = self.pair(slot) else { return Ok(()) };
+        let Some(pair) = self.pair(slot) else {
+            return Ok(());
+        };
         if ended {
             pair.in_flight -= 1;
         }
@@ -215,7 +220,10 @@ impl Relay {
             self.buffers.give_back(bid);
         }
         match result {
-            _ if self.is_broken(slot) => self.abort(slot),
+            _ if self.is_broken(slot) => {
+                self.abort(slot);
+                Ok(())
+            }
             result if result == -libc::ENOBUFS => {
                 self.starved.push((slot, side));
                 Ok(())
@@ -226,16 +234,22 @@ impl Relay {
                 }
                 self.send(slot, side.other())
             }
-            _ => self.abort(slot),
+            _ => {
+                self.abort(slot);
+                Ok(())
+            }
         }
     }
 
     fn sent(&mut self, slot: u32, side: Side, result: i32) -> io::Result<()> {
-        let Some(pair) = pair_in(&mut self.pairs, slot) else { return Ok(()) };
+        let Some(pair) = pair_in(&mut self.pairs, slot) else {
+            return Ok(());
+        };
         pair.in_flight -= 1;
         pair.sending[side as usize] = false;
         if result <= 0 || pair.broken {
-            return self.abort(slot);
+            self.abort(slot);
+            return Ok(());
         }
         if let Some(piece) = pair.outbox(side).front_mut() {
             piece.at += result as u32;
@@ -276,7 +290,9 @@ impl Relay {
     }
 
     fn receive(&mut self, slot: u32, side: Side) -> io::Result<()> {
-        let Some(pair) = self.pair(slot) else { return Ok(()) };
+        let Some(pair) = self.pair(slot) else {
+            return Ok(());
+        };
         pair.in_flight += 1;
         let fd = types::Fd(pair.fd(side));
         self.push(opcode::RecvMulti::new(fd, GROUP).build(), Op::Receive(slot, side))
@@ -298,9 +314,9 @@ impl Relay {
     }
 
     /// Ends both sides; the slot is free once nothing is in flight any more.
-    fn abort(&mut self, slot: u32) -> io::Result<()> {
+    fn abort(&mut self, slot: u32) {
         let Some(pair) = pair_in(&mut self.pairs, slot) else {
-            return Ok(());
+            return;
         };
         if !pair.broken {
             pair.broken = true;
@@ -312,7 +328,6 @@ impl Relay {
         if pair.in_flight == 0 {
             self.release(slot);
         }
-        Ok(())
     }
 
     fn release(&mut self, slot: u32) {

@@ -72,6 +72,8 @@ impl Pair {
 
     /// Whether both streams have ended and everything has been passed on.
     pub(super) fn finished(&self) -> bool {
-        self.ended == [true; 2] && self.in_flight == 0 && self.outboxes.iter().all(VecDeque::is_empty)
+        self.ended == [true; 2]
+            && self.in_flight == 0
+            && self.outboxes.iter().all(VecDeque::is_empty)
     }
 }

@@ -77,9 +77,7 @@ impl Connection {
                 let body = format!("waited {ms} ms\n");
                 self.send(reply::text(body.as_bytes(), keep_alive, request.is_head)).await
             }
-            Ask::Hello => {
-                self.send(reply::text(&request.hello, keep_alive, request.is_head)).await
-            }
+            Ask::Hello => self.send(reply::text(&request.hello, keep_alive, request.is_head)).await,
         }
     }
 

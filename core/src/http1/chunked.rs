@@ -4,7 +4,7 @@
 //! as they are, but for extensions, which are meant for one hop and are cut out.
 
 use super::error::BodyError;
-use super::fields::Known;
+use super::fields::{Known, is_text_byte, is_token_byte};
 use crate::limits::HttpLimits;
 
 /// What a run of bytes is.
@@ -38,7 +38,10 @@ enum State {
     Done,
 }
 
+/// Enough for the longest of the forbidden names.
 const NAME_KEPT: usize = 20;
+/// Most digits of a chunk size. Leading zeros count: some readers take the last digits only.
+const SIZE_DIGITS: u32 = 16;
 
 /// Decoder state; small, and independent of the size of the body.
 #[derive(Debug, Clone)]
@@ -80,7 +83,9 @@ impl ChunkedDecoder {
         if self.state == State::Data {
             return Ok(self.take_data(input.len()));
         }
-        let Some(first) = input.first().filter(|_| !self.is_done()) else { return Ok(None) };
+        let Some(first) = input.first().filter(|_| !self.is_done()) else {
+            return Ok(None);
+        };
         let kind = self.kind_of(*first);
         let mut len = 0;
         for byte in input {
@@ -94,7 +99,9 @@ impl ChunkedDecoder {
     }
 
     fn take_data(&mut self, available: usize) -> Option<(Piece, usize)> {
-        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(available);
+        let len = usize::try_from(self.remaining)
+            .unwrap_or(usize::MAX)
+            .min(available);
         self.remaining -= len as u64;
         if self.remaining == 0 {
             self.state = State::DataCr;
@@ -115,10 +122,10 @@ impl ChunkedDecoder {
     }
 
     fn step(&mut self, byte: u8) -> Result<(), BodyError> {
-        self.line_bytes += 1;
+        self.line_bytes = self.line_bytes.saturating_add(1);
         self.state = match self.state {
             State::SizeStart | State::Size | State::Padding | State::Extension => {
-                if self.line_bytes > self.chunk_line_limit {
+                if self.line_bytes > self.chunk_line_limit && byte != b'\r' {
                     return Err(BodyError::ChunkLineTooLong);
                 }
                 self.step_size_line(byte)?
@@ -126,7 +133,11 @@ impl ChunkedDecoder {
             State::SizeLf => {
                 expect(byte, b'\n')?;
                 self.line_bytes = 0;
-                if self.remaining == 0 { State::TrailerStart } else { State::Data }
+                if self.remaining == 0 {
+                    State::TrailerStart
+                } else {
+                    State::Data
+                }
             }
             State::DataCr => {
                 expect(byte, b'\r')?;
@@ -142,6 +153,7 @@ impl ChunkedDecoder {
                 State::Done
             }
             State::Data | State::Done => self.state,
+            State::TrailerStart if byte == b'\r' => State::EndLf,
             State::TrailerStart | State::TrailerName | State::TrailerValue | State::TrailerLf => {
                 if self.line_bytes > self.trailer_limit {
                     return Err(BodyError::TrailersTooLarge);
@@ -157,17 +169,16 @@ impl ChunkedDecoder {
             (State::SizeStart | State::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 let digit = char::from(byte).to_digit(16).unwrap_or_default();
                 // One nibble is kept free, so that sums with a size never overflow.
-                if self.remaining >> 56 != 0 {
+                if self.line_bytes > SIZE_DIGITS || self.remaining >> 56 != 0 {
                     return Err(BodyError::ChunkSizeOverflow);
                 }
                 self.remaining = self.remaining << 4 | u64::from(digit);
                 Ok(State::Size)
             }
-            (State::SizeStart, _) => Err(BodyError::ChunkSize),
             (State::Size | State::Extension, b'\r') => Ok(State::SizeLf),
             (State::Size | State::Padding, b' ' | b'\t') => Ok(State::Padding),
             (State::Size | State::Padding, b';') => Ok(State::Extension),
-            (State::Extension, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::Extension),
+            (State::Extension, _) if is_text_byte(byte) => Ok(State::Extension),
             (State::Extension, _) => Err(BodyError::ChunkExtension),
             _ => Err(BodyError::ChunkSize),
         }
@@ -175,7 +186,6 @@ impl ChunkedDecoder {
 
     fn step_trailer(&mut self, byte: u8) -> Result<State, BodyError> {
         match (self.state, byte) {
-            (State::TrailerStart, b'\r') => Ok(State::EndLf),
             (State::TrailerStart | State::TrailerName, _) if is_token_byte(byte) => {
                 if self.state == State::TrailerStart {
                     self.name_len = 0;
@@ -187,14 +197,17 @@ impl ChunkedDecoder {
                 Ok(State::TrailerName)
             }
             (State::TrailerName, b':') => {
-                let name = self.name.get(..usize::from(self.name_len)).unwrap_or_default();
+                let name = self
+                    .name
+                    .get(..usize::from(self.name_len))
+                    .unwrap_or_default();
                 if is_forbidden_trailer(name) {
                     return Err(BodyError::ForbiddenTrailer);
                 }
                 Ok(State::TrailerValue)
             }
             (State::TrailerValue, b'\r') => Ok(State::TrailerLf),
-            (State::TrailerValue, b'\t' | b' '..=b'~' | 0x80..) => Ok(State::TrailerValue),
+            (State::TrailerValue, _) if is_text_byte(byte) => Ok(State::TrailerValue),
             (State::TrailerLf, b'\n') => Ok(State::TrailerStart),
             (State::TrailerLf, _) => Err(BodyError::ChunkLineEnd),
             _ => Err(BodyError::Trailer),
@@ -203,17 +216,31 @@ impl ChunkedDecoder {
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), BodyError> {
-    if byte == wanted { Ok(()) } else { Err(BodyError::ChunkLineEnd) }
+    if byte == wanted {
+        Ok(())
+    } else {
+        Err(BodyError::ChunkLineEnd)
+    }
 }
 
-/// `tchar` of RFC 9110, section 5.6.2.
-fn is_token_byte(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
-}
-
-/// Framing and routing must be known before the body (RFC 9110, section 6.5.1).
+/// Framing, routing, authentication and the form of the content must be known before the body
+/// (RFC 9110, section 6.5.1). A reader that merges trailers into the head must not be misled.
 fn is_forbidden_trailer(name: &[u8]) -> bool {
+    const OTHERS: [&str; 9] = [
+        "authorization",
+        "cache-control",
+        "content-encoding",
+        "content-range",
+        "content-type",
+        "cookie",
+        "max-forwards",
+        "proxy-authorization",
+        "set-cookie",
+    ];
     !matches!(Known::of(name), Known::Other | Known::Date | Known::Server)
+        || OTHERS
+            .iter()
+            .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 #[cfg(test)]
@@ -249,7 +276,10 @@ mod tests {
         let body = b"5;a=\"b\";c\r\nhello\r\n6 ;x\r\n world\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n";
         assert_eq!(decode_all_splits(body), Ok((b"hello world".to_vec(), true)));
         assert_eq!(decode_all_splits(b"0\r\n\r\n"), Ok((vec![], true)));
-        assert_eq!(decode_all_splits(b"00A\r\n0123456789\r\n0\r\n\r\n").map(|r| r.1), Ok(true));
+        assert_eq!(
+            decode_all_splits(b"00A\r\n0123456789\r\n0\r\n\r\n").map(|r| r.1),
+            Ok(true)
+        );
     }
 
     #[test]
@@ -268,12 +298,20 @@ mod tests {
             (b"5\r\nhello0\r\n\r\n", BodyError::ChunkLineEnd),
             (b"5\r\nhello\n0\r\n\r\n", BodyError::ChunkLineEnd),
             (b"fffffffffffffffff\r\n", BodyError::ChunkSizeOverflow),
-            (b"0\r\nContent-Length: 5\r\n\r\n", BodyError::ForbiddenTrailer),
+            (
+                b"0\r\nContent-Length: 5\r\n\r\n",
+                BodyError::ForbiddenTrailer,
+            ),
             (b"0\r\nX-A : 5\r\n\r\n", BodyError::Trailer),
             (b"0\r\nX: a\rb\r\n\r\n", BodyError::ChunkLineEnd),
         ];
         for (input, error) in cases {
-            assert_eq!(decode_all_splits_err(input), Err(error), "{}", input.escape_ascii());
+            assert_eq!(
+                decode_all_splits_err(input),
+                Err(error),
+                "{}",
+                input.escape_ascii()
+            );
         }
     }
 
@@ -283,7 +321,11 @@ mod tests {
 
     #[test]
     fn bounds_lines_and_trailers() {
-        let limits = HttpLimits { chunk_line_bytes: 8, trailer_bytes: 8, ..HttpLimits::default() };
+        let limits = HttpLimits {
+            chunk_line_bytes: 8,
+            trailer_bytes: 8,
+            ..HttpLimits::default()
+        };
         let run = |mut input: &[u8]| -> Result<bool, BodyError> {
             let mut decoder = ChunkedDecoder::new(&limits);
             while let Some((_, len)) = decoder.next_piece(input)? {
@@ -292,8 +334,14 @@ mod tests {
             Ok(decoder.is_done())
         };
         assert_eq!(run(b"5;aaaaaaaaaaaa\r\n"), Err(BodyError::ChunkLineTooLong));
-        assert_eq!(run(b"000000000000001\r\n"), Err(BodyError::ChunkLineTooLong));
-        assert_eq!(run(b"0\r\nA: 1234567\r\n\r\n"), Err(BodyError::TrailersTooLarge));
+        assert_eq!(
+            run(b"000000000000001\r\n"),
+            Err(BodyError::ChunkLineTooLong)
+        );
+        assert_eq!(
+            run(b"0\r\nA: 1234567\r\n\r\n"),
+            Err(BodyError::TrailersTooLarge)
+        );
         assert_eq!(run(b"0\r\nA: 1\r\n\r\n"), Ok(true));
     }
 

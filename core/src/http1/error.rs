@@ -14,9 +14,13 @@ pub enum HeadError {
     /// A field name that is no token, or is followed by white space (RFC 9112, section 5.1).
     #[error("malformed field name")]
     FieldName,
-    /// A field value with control bytes or a folded line (RFC 9112, section 5.2).
+    /// A field value with control bytes (RFC 9110, section 5.5).
     #[error("malformed field value")]
     FieldValue,
+    /// A line that begins with white space: a folded field, or space before the first one (RFC
+    /// 9112, sections 2.2 and 5.2).
+    #[error("folded line")]
+    FoldedLine,
     /// A line that ends in LF without CR, or a CR without LF (RFC 9112, section 2.2).
     #[error("bare CR or LF")]
     BareLineEnd,
@@ -29,6 +33,9 @@ pub enum HeadError {
     /// The head has too many fields.
     #[error("too many header fields")]
     TooManyFields,
+    /// `Connection` names more fields than are looked up.
+    #[error("too many connection options")]
+    TooManyOptions,
     /// An HTTP/1.1 request without `Host` (RFC 9112, section 3.2).
     #[error("missing Host")]
     MissingHost,
@@ -50,7 +57,11 @@ pub enum HeadError {
     /// `Transfer-Encoding` in an HTTP/1.0 message (RFC 9112, section 6.1).
     #[error("Transfer-Encoding in an HTTP/1.0 message")]
     EncodingInHttp10,
-    /// Anything but one final `chunked`.
+    /// A `Transfer-Encoding` that does not end in `chunked`, or repeats it: the body has no
+    /// reliable end (RFC 9112, section 6.3).
+    #[error("malformed Transfer-Encoding")]
+    InvalidEncoding,
+    /// Another coding before the final `chunked`.
     #[error("unsupported Transfer-Encoding")]
     UnsupportedEncoding,
     /// An expectation other than `100-continue` (RFC 9110, section 10.1.1).
@@ -59,7 +70,11 @@ pub enum HeadError {
     /// `CONNECT`: a gateway is no tunnel (RFC 9110, section 9.3.6).
     #[error("CONNECT is not supported")]
     Connect,
-    /// A target in none of the forms of RFC 9112, section 3.2.
+    /// `TRACE`: it would show what the gateway adds. nginx, and with it APISIX, refuses it too.
+    #[error("TRACE is not supported")]
+    Trace,
+    /// A target in none of the forms of RFC 9112, section 3.2, with control bytes, a fragment, or
+    /// bytes that are no UTF-8.
     #[error("malformed request target")]
     Target,
     /// A `101` that was not asked for, or a status outside 100-599.
@@ -72,11 +87,11 @@ impl HeadError {
     pub fn status(self) -> u16 {
         match self {
             Self::RequestLineTooLong => 414,
-            Self::HeadTooLarge | Self::TooManyFields => 431,
+            Self::HeadTooLarge | Self::TooManyFields | Self::TooManyOptions => 431,
             Self::Version => 505,
             Self::UnsupportedEncoding => 501,
             Self::UnsupportedExpect => 417,
-            Self::Connect => 405,
+            Self::Connect | Self::Trace => 405,
             _ => 400,
         }
     }
@@ -88,7 +103,7 @@ pub enum BodyError {
     /// A chunk-size line without a hexadecimal number.
     #[error("malformed chunk size")]
     ChunkSize,
-    /// A chunk size beyond what is representable.
+    /// A chunk size of 2^60 or more, or with more than 16 digits.
     #[error("chunk size too large")]
     ChunkSizeOverflow,
     /// A control byte in a chunk extension.

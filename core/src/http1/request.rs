@@ -1,11 +1,13 @@
 //! Request heads (RFC 9112, section 3).
 
 use std::mem::MaybeUninit;
+use std::net::Ipv6Addr;
 
 use super::body::BodyLength;
 use super::error::HeadError;
 use super::fields::{self, ConnectionOptions, Field, Known, Span};
-use crate::limits::{HEADER_COUNT_MAX, HttpLimits};
+use super::scan::{Kind, Scan};
+use crate::limits::{HEADER_COUNT_MAX, HOST_BYTES, HttpLimits};
 
 /// A parsed request head: offsets into the buffer it was parsed from. Reused for every request of
 /// a connection, so that its field table is allocated once.
@@ -31,64 +33,78 @@ pub struct RequestHead {
     pub body: BodyLength,
     /// Whether the client wants to keep the connection.
     pub keep_alive: bool,
-    /// Whether it waits for `100 Continue`.
+    /// Whether it waits for `100 Continue` before its body.
     pub expect_continue: bool,
-    /// Whether it asks for another protocol (`Connection: upgrade` and `Upgrade`).
+    /// Whether it asks for another protocol that may be tunnelled (`Connection: upgrade` and
+    /// `Upgrade`).
+    ///
+    /// Not with a body, which a server could take for the new protocol; and not for `h2c`, which
+    /// would carry requests past the routes. Such a request is proxied without its `Upgrade`, as
+    /// RFC 9110, section 7.8 allows.
     pub upgrade: bool,
-    /// Whether `Connection` names fields of this message.
-    pub(super) names_fields: bool,
-    /// Bytes of an incomplete head that were already searched for its end.
-    searched: usize,
+    /// Whether framing fields are to be written anew, see [`fields::is_plain_framing`].
+    pub(super) odd_framing: bool,
+    /// Place in a head that is not complete.
+    scan: Scan,
 }
 
 impl RequestHead {
     /// Parses the head at the start of `buf`.
     ///
-    /// `Ok(false)`: it is not complete yet; call again with more bytes appended. Call
-    /// [`reset`](Self::reset) before another message.
+    /// `Ok(false)`: it is not complete yet; call again with more bytes appended. The verdict does
+    /// not depend on how the bytes were cut. Call [`reset`](Self::reset) before another message.
     pub fn parse(&mut self, buf: &[u8], limits: &HttpLimits) -> Result<bool, HeadError> {
-        if self.searched > 0 && !fields::has_head_end(buf, self.searched) {
-            return self.incomplete(buf, limits);
+        if self.scan.has_begun() && !self.scan.advance(Kind::Request, buf, limits)? {
+            return Ok(false);
         }
-        let window = &buf[..buf.len().min(limits.head_bytes)];
-        let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
-        let mut request = httparse::Request::new(&mut []);
-        let slots = &mut slots[..limits.header_count.min(HEADER_COUNT_MAX)];
-        let len = match request.parse_with_uninit_headers(window, slots) {
-            Ok(httparse::Status::Complete(len)) => len,
-            Ok(httparse::Status::Partial) => return self.incomplete(buf, limits),
-            Err(error) => return Err(map_request_error(error, window, limits)),
-        };
-        self.len = len;
-        self.http11 = request.version == Some(1);
-        self.method = Span::of(buf, request.method.unwrap_or_default().as_bytes());
-        self.target = Span::of(buf, request.path.unwrap_or_default().as_bytes());
-        fields::collect(buf, request.headers, &mut self.fields);
-        if usize::from(self.target.end) + " HTTP/1.1".len() > limits.request_line_bytes {
-            return Err(HeadError::RequestLineTooLong);
+        if !self.read(buf, limits) {
+            let ended = self.scan.advance(Kind::Request, buf, limits)?;
+            debug_assert!(!ended, "httparse refuses what the scan accepts");
+            return if ended {
+                Err(HeadError::StartLine)
+            } else {
+                Ok(false)
+            };
         }
-        fields::check_line_ends(&buf[..len])?;
         self.interpret(buf)?;
         Ok(true)
     }
 
     /// Forgets the message, keeping the allocation.
     pub fn reset(&mut self) {
-        self.searched = 0;
-        self.len = 0;
-        self.fields.clear();
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
     }
 
-    fn incomplete(&mut self, buf: &[u8], limits: &HttpLimits) -> Result<bool, HeadError> {
-        self.searched = buf.len();
-        let line = &buf[..buf.len().min(limits.request_line_bytes)];
-        if line.len() == limits.request_line_bytes && !line.trim_ascii_start().contains(&b'\n') {
-            return Err(HeadError::RequestLineTooLong);
-        }
-        if buf.len() >= limits.head_bytes {
-            return Err(HeadError::HeadTooLarge);
-        }
-        Ok(false)
+    /// Reads a complete head within its limits. `false`: it is none, which leaves the reason open.
+    fn read(&mut self, buf: &[u8], limits: &HttpLimits) -> bool {
+        let (window, _) = fields::head_window(buf, limits);
+        let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
+        let slots = &mut slots[..fields::count_limit(limits)];
+        let mut request = httparse::Request::new(&mut []);
+        let parsed = request.parse_with_uninit_headers(window, slots);
+        // Also of a head that is refused, for the access log.
+        self.method = request
+            .method
+            .map_or(Span::default(), |m| Span::of(buf, m.as_bytes()));
+        self.target = request
+            .path
+            .map_or(Span::default(), |p| Span::of(buf, p.as_bytes()));
+        let Ok(httparse::Status::Complete(len)) = parsed else {
+            return false;
+        };
+        self.len = len;
+        self.http11 = request.version == Some(1);
+        let line = usize::from(self.target.end - self.method.start) + " HTTP/1.1".len();
+        let strict = fields::collect(&buf[..len], request.headers, &mut self.fields);
+        // Empty lines before the request line are rare; `httparse` takes a bare LF there too.
+        let before = &buf[..usize::from(self.method.start)];
+        let strict = strict && before.chunks(2).all(|line| line == b"\r\n");
+        strict && line <= limits.request_line_bytes
     }
 
     /// Applies the rules of RFC 9112 that go beyond syntax.
@@ -96,13 +112,13 @@ impl RequestHead {
         let mut host = None;
         let mut length = None;
         let mut chunked = false;
-        let mut has_upgrade = false;
+        let mut upgrade = Offer::None;
         let mut connection = ConnectionOptions::default();
         self.expect_continue = false;
+        self.odd_framing = false;
         for field in &self.fields {
             let value = field.value.get(buf);
             match field.known {
-                Known::Other => {}
                 Known::Host if host.replace(field.value).is_some() => {
                     return Err(HeadError::RepeatedHost);
                 }
@@ -111,13 +127,15 @@ impl RequestHead {
                     if length.replace(fields::content_length(value)?).is_some() {
                         return Err(HeadError::RepeatedContentLength);
                     }
+                    self.odd_framing |= !fields::is_plain_framing(field, buf);
                 }
                 Known::TransferEncoding => {
-                    check_transfer_encoding(value, chunked)?;
+                    fields::transfer_encoding(value, chunked)?;
                     chunked = true;
+                    self.odd_framing |= !fields::is_plain_framing(field, buf);
                 }
-                Known::Connection => connection.add(value),
-                Known::Upgrade => has_upgrade = true,
+                Known::Connection => connection.add(value)?,
+                Known::Upgrade => upgrade = upgrade.and(value),
                 Known::Expect if value.eq_ignore_ascii_case(b"100-continue") => {
                     self.expect_continue = self.http11;
                 }
@@ -137,8 +155,13 @@ impl RequestHead {
         }
         self.host = host.unwrap_or_default();
         self.keep_alive = !connection.close && (self.http11 || connection.keep_alive);
-        self.upgrade = self.http11 && connection.upgrade && has_upgrade;
-        self.names_fields = connection.names_fields;
+        let has_body = self.body != BodyLength::Known(0);
+        self.expect_continue &= has_body;
+        self.upgrade =
+            self.http11 && !has_body && connection.upgrade && upgrade == Offer::Acceptable;
+        if connection.named > 0 {
+            fields::mark_named(&mut self.fields, buf);
+        }
         self.interpret_target(buf)
     }
 
@@ -148,17 +171,20 @@ impl RequestHead {
         let target = self.target.get(buf);
         self.path_query = self.target;
         let method = self.method.get(buf);
-        if target.first() == Some(&b'/') && method != b"CONNECT" {
-            return Ok(());
-        }
-        if method == b"CONNECT" {
-            return Err(HeadError::Connect);
-        }
-        if target == b"*" && method == b"OPTIONS" {
-            return Ok(());
+        match method {
+            b"CONNECT" => return Err(HeadError::Connect),
+            b"TRACE" => return Err(HeadError::Trace),
+            // Some servers cut a fragment off, others take it for part of the path.
+            _ if memchr::memchr(b'#', target).is_some() => return Err(HeadError::Target),
+            _ if target.first() == Some(&b'/') => return Ok(()),
+            b"OPTIONS" if target == b"*" => return Ok(()),
+            _ => {}
         }
         let rest = strip_scheme(target).ok_or(HeadError::Target)?;
-        let end = rest.iter().position(|b| matches!(b, b'/' | b'?' | b'#')).unwrap_or(rest.len());
+        let end = rest
+            .iter()
+            .position(|b| matches!(b, b'/' | b'?'))
+            .unwrap_or(rest.len());
         let (authority, path_query) = rest.split_at(end);
         if !is_authority(authority) {
             return Err(HeadError::InvalidHost);
@@ -177,7 +203,7 @@ impl RequestHead {
     pub fn is_idempotent(&self, buf: &[u8]) -> bool {
         matches!(
             self.method.get(buf),
-            b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS" | b"TRACE"
+            b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"
         )
     }
 
@@ -187,30 +213,31 @@ impl RequestHead {
     }
 }
 
-/// `httparse` stops at the first oddity, which in a window cut at the limit may be the cut.
-fn map_request_error(error: httparse::Error, window: &[u8], limits: &HttpLimits) -> HeadError {
-    let line_limit = window.len().min(limits.request_line_bytes);
-    let line_is_cut = !window[..line_limit].contains(&b'\n');
-    match error {
-        _ if line_is_cut && window.len() >= limits.request_line_bytes => {
-            HeadError::RequestLineTooLong
-        }
-        httparse::Error::TooManyHeaders => HeadError::TooManyFields,
-        other => fields::map_error(other),
-    }
+/// What the `Upgrade` fields of a request offer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Offer {
+    None,
+    Acceptable,
+    /// `h2c` is among it.
+    Refused,
 }
 
-fn check_transfer_encoding(value: &[u8], seen: bool) -> Result<(), HeadError> {
-    if !seen && value.eq_ignore_ascii_case(b"chunked") {
-        return Ok(());
+impl Offer {
+    fn and(self, value: &[u8]) -> Self {
+        let is_h2c = |token: &[u8]| token.eq_ignore_ascii_case(b"h2c");
+        if self == Self::Refused || fields::tokens(value).any(is_h2c) {
+            return Self::Refused;
+        }
+        Self::Acceptable
     }
-    Err(HeadError::UnsupportedEncoding)
 }
 
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
-        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
+        start
+            .eq_ignore_ascii_case(scheme.as_bytes())
+            .then_some(rest)
     })
 }
 
@@ -218,17 +245,22 @@ fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
 pub fn is_authority(value: &[u8]) -> bool {
     let (host, port) = split_port(value);
     let host_ok = match host {
-        [b'[', inner @ .., b']'] => {
-            !inner.is_empty() && inner.iter().all(|b| is_host_byte(*b) || *b == b':')
-        }
-        _ => !host.is_empty() && host.iter().all(|b| is_host_byte(*b)),
+        [b'[', inner @ .., b']'] => is_ipv6(inner),
+        _ => is_reg_name(host),
     };
     host_ok && port.is_none_or(is_port)
 }
 
+fn is_ipv6(inner: &[u8]) -> bool {
+    std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+}
+
 /// Splits `host[:port]`; the port is without its colon.
 pub fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let from = authority.iter().rposition(|b| *b == b']').map_or(0, |at| at + 1);
+    let from = authority
+        .iter()
+        .rposition(|b| *b == b']')
+        .map_or(0, |at| at + 1);
     match authority[from..].iter().position(|b| *b == b':') {
         Some(at) => (&authority[..from + at], Some(&authority[from + at + 1..])),
         None => (authority, None),
@@ -238,20 +270,28 @@ pub fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
         && port.iter().all(u8::is_ascii_digit)
-        && port.iter().fold(0_u32, |sum, b| sum * 10 + u32::from(b - b'0')) <= 65_535
+        && port
+            .iter()
+            .fold(0_u32, |sum, b| sum * 10 + u32::from(b - b'0'))
+            <= 65_535
 }
 
-/// `reg-name` of RFC 3986: unreserved, sub-delims and percent signs.
-fn is_host_byte(byte: u8) -> bool {
-    const ALLOWED: [bool; 256] = {
-        let mut table = [false; 256];
-        let list = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%";
-        let mut at = 0;
-        while at < list.len() {
-            table[list[at] as usize] = true;
-            at += 1;
-        }
-        table
-    };
-    ALLOWED[usize::from(byte)]
+/// `reg-name` of RFC 3986, section 3.2.2, but not empty (RFC 9110, section 4.2.1).
+fn is_reg_name(host: &[u8]) -> bool {
+    const ALLOWED: [bool; 256] = fields::table(
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%",
+    );
+    let escaped = |tail: &[u8]| matches!(tail, [high, low, ..] if is_hex(*high) && is_hex(*low));
+    (1..=HOST_BYTES).contains(&host.len())
+        && host.iter().enumerate().all(|(at, byte)| {
+            ALLOWED[usize::from(*byte)] && (*byte != b'%' || escaped(&host[at + 1..]))
+        })
 }
+
+fn is_hex(byte: u8) -> bool {
+    byte.is_ascii_hexdigit()
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

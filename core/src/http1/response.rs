@@ -5,6 +5,7 @@ use std::mem::MaybeUninit;
 use super::body::BodyLength;
 use super::error::HeadError;
 use super::fields::{self, ConnectionOptions, Field, Known};
+use super::scan::{Kind, Scan};
 use crate::limits::{HEADER_COUNT_MAX, HttpLimits};
 
 /// What of the request decides how its response is read.
@@ -33,66 +34,70 @@ pub struct ResponseHead {
     pub keep_alive: bool,
     /// Whether a `Date` is there.
     pub has_date: bool,
-    /// Whether `Connection` names fields of this message.
-    pub(super) names_fields: bool,
-    searched: usize,
+    /// Whether framing fields are to be written anew, see [`fields::is_plain_framing`].
+    pub(super) odd_framing: bool,
+    /// Place in a head that is not complete.
+    scan: Scan,
 }
 
 impl ResponseHead {
     /// Parses the head at the start of `buf`; `Ok(false)`: not complete yet.
+    ///
+    /// As for a request, the verdict does not depend on how the bytes were cut.
     pub fn parse(
         &mut self,
         buf: &[u8],
         asked: Asked,
         limits: &HttpLimits,
     ) -> Result<bool, HeadError> {
-        if self.searched > 0 && !fields::has_head_end(buf, self.searched) {
-            return self.incomplete(buf, limits);
+        if self.scan.has_begun() && !self.scan.advance(Kind::Response, buf, limits)? {
+            return Ok(false);
         }
-        let window = &buf[..buf.len().min(limits.head_bytes)];
-        let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
-        let mut response = httparse::Response::new(&mut []);
-        let slots = &mut slots[..limits.header_count.min(HEADER_COUNT_MAX)];
-        let config = httparse::ParserConfig::default();
-        let parsed =
-            config.parse_response_with_uninit_headers(&mut response, window, slots);
-        let len = match parsed {
-            Ok(httparse::Status::Complete(len)) => len,
-            Ok(httparse::Status::Partial) => return self.incomplete(buf, limits),
-            Err(error) => return Err(fields::map_error(error)),
-        };
-        // `httparse` skips empty lines before the status line; the status line is then not where
-        // the writer copies it from.
-        if !buf.starts_with(b"HTTP/") {
-            return Err(HeadError::StartLine);
+        if !self.read(buf, limits) {
+            let ended = self.scan.advance(Kind::Response, buf, limits)?;
+            debug_assert!(!ended, "httparse refuses what the scan accepts");
+            return if ended {
+                Err(HeadError::StartLine)
+            } else {
+                Ok(false)
+            };
         }
-        self.len = len;
-        self.http11 = response.version == Some(1);
-        self.status = response.code.unwrap_or_default();
-        fields::collect(buf, response.headers, &mut self.fields);
-        fields::check_line_ends(&buf[..len])?;
         self.interpret(buf, asked)?;
         Ok(true)
     }
 
     /// Forgets the message, keeping the allocation.
     pub fn reset(&mut self) {
-        self.searched = 0;
-        self.len = 0;
-        self.fields.clear();
+        let mut fields = std::mem::take(&mut self.fields);
+        fields.clear();
+        *self = Self {
+            fields,
+            ..Self::default()
+        };
+    }
+
+    /// Reads a complete head within its limits. `false`: it is none, which leaves the reason open.
+    fn read(&mut self, buf: &[u8], limits: &HttpLimits) -> bool {
+        let (window, _) = fields::head_window(buf, limits);
+        let mut slots = [const { MaybeUninit::uninit() }; HEADER_COUNT_MAX];
+        let slots = &mut slots[..fields::count_limit(limits)];
+        let mut response = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        let parsed = config.parse_response_with_uninit_headers(&mut response, window, slots);
+        let Ok(httparse::Status::Complete(len)) = parsed else {
+            return false;
+        };
+        self.len = len;
+        self.http11 = response.version == Some(1);
+        self.status = response.code.unwrap_or_default();
+        let strict = fields::collect(&buf[..len], response.headers, &mut self.fields);
+        // `httparse` skips empty lines before the status line; none belong there.
+        strict && buf.starts_with(b"HTTP/")
     }
 
     /// Whether a final response follows this one.
     pub fn is_interim(&self) -> bool {
         (100..200).contains(&self.status) && self.status != 101
-    }
-
-    fn incomplete(&mut self, buf: &[u8], limits: &HttpLimits) -> Result<bool, HeadError> {
-        self.searched = buf.len();
-        if buf.len() >= limits.head_bytes {
-            return Err(HeadError::HeadTooLarge);
-        }
-        Ok(false)
     }
 
     fn interpret(&mut self, buf: &[u8], asked: Asked) -> Result<(), HeadError> {
@@ -101,6 +106,7 @@ impl ResponseHead {
         let mut has_upgrade = false;
         let mut connection = ConnectionOptions::default();
         self.has_date = false;
+        self.odd_framing = false;
         for field in &self.fields {
             let value = field.value.get(buf);
             match field.known {
@@ -108,14 +114,14 @@ impl ResponseHead {
                     if length.replace(fields::content_length(value)?).is_some() {
                         return Err(HeadError::RepeatedContentLength);
                     }
+                    self.odd_framing |= !fields::is_plain_framing(field, buf);
                 }
                 Known::TransferEncoding => {
-                    if chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                        return Err(HeadError::UnsupportedEncoding);
-                    }
+                    fields::transfer_encoding(value, chunked)?;
                     chunked = true;
+                    self.odd_framing |= !fields::is_plain_framing(field, buf);
                 }
-                Known::Connection => connection.add(value),
+                Known::Connection => connection.add(value)?,
                 Known::Upgrade => has_upgrade = true,
                 Known::Date => self.has_date = true,
                 _ => {}
@@ -139,11 +145,24 @@ impl ResponseHead {
             _ if chunked => BodyLength::Chunked,
             _ => length.map_or(BodyLength::UntilClose, BodyLength::Known),
         };
+        // A server that frames a body where none may be might send one: it would be taken for the
+        // next response.
+        let announces_body = chunked || length.is_some_and(|length| length > 0);
         self.keep_alive = !connection.close
             && (self.http11 || connection.keep_alive)
-            && self.body != BodyLength::UntilClose;
-        self.names_fields = connection.names_fields;
+            && self.body != BodyLength::UntilClose
+            && !(announces_body && self.forbids_framing());
+        if connection.named > 0 {
+            fields::mark_named(&mut self.fields, buf);
+            self.has_date = self.fields.iter().any(|field| field.known == Known::Date);
+        }
         Ok(())
+    }
+
+    /// Whether the status has no body and no framing fields either (RFC 9110, section 8.6; RFC
+    /// 9112, section 6.1).
+    pub(super) fn forbids_framing(&self) -> bool {
+        self.status < 200 || self.status == 204
     }
 
     /// The value of the first field called `name` (lower-case).
@@ -151,3 +170,7 @@ impl ResponseHead {
         fields::values(&self.fields, buf, name).next()
     }
 }
+
+#[cfg(test)]
+#[path = "response_tests.rs"]
+mod tests;

@@ -1,11 +1,13 @@
 //! Heads as they are forwarded.
 //!
-//! Fields that stay as they are keep their bytes, and neighbours are copied in one piece.
+//! Fields that stay as they are keep their bytes, and neighbours are copied in one piece. What
+//! frames the body is written anew when its form is unusual, so that no reader behind the gateway
+//! can take it for something else.
 
-use super::fields::{Field, Known, named_by_connection};
+use super::body::BodyLength;
+use super::fields::{Field, Known, is_plain_framing};
 use super::request::{RequestHead, split_port};
 use super::response::ResponseHead;
-use super::body::BodyLength;
 
 /// Where a head is written.
 pub trait Sink {
@@ -23,9 +25,11 @@ impl Sink for Vec<u8> {
 /// What the gateway adds to a request (APISIX, `ngx_tpl.lua`: `proxy_set_header`).
 #[derive(Debug, Clone, Copy)]
 pub struct RequestRewrite<'a> {
-    /// `Host` towards the upstream; empty: none is sent.
+    /// `Host` towards the upstream. HTTP/1.1 demands one: empty, the field is sent empty (RFC 9112,
+    /// section 3.2).
     pub host: &'a [u8],
-    /// Replaces path and query; `None`: as the client sent them.
+    /// Replaces path and query; `None`: as the client sent them. White space and control bytes in
+    /// it are percent-encoded: it may be made of decoded parts.
     pub target: Option<&'a [u8]>,
     /// The client's address without port: `X-Real-IP`, and appended to `X-Forwarded-For`.
     pub client_ip: &'a [u8],
@@ -52,7 +56,11 @@ pub fn request_head(
     out.put(b"\r\nX-Real-IP: ");
     out.put(rewrite.client_ip);
     out.put(b"\r\nX-Forwarded-For: ");
-    for field in request.fields.iter().filter(|field| field.known == Known::XForwardedFor) {
+    for field in request
+        .fields
+        .iter()
+        .filter(|field| field.known == Known::XForwardedFor)
+    {
         if !field.value.is_empty() {
             out.put(field.value.get(buf));
             out.put(b", ");
@@ -65,26 +73,41 @@ pub fn request_head(
     out.put(b"\r\nX-Forwarded-Host: ");
     out.put(host);
     out.put(b"\r\nX-Forwarded-Port: ");
-    out.put(split_port(host).1.filter(|port| !port.is_empty()).unwrap_or(rewrite.server_port));
+    out.put(
+        split_port(host)
+            .1
+            .filter(|port| !port.is_empty())
+            .unwrap_or(rewrite.server_port),
+    );
     out.put(b"\r\n");
-    if rewrite.upgrade {
+    let upgrade = rewrite.upgrade && request.upgrade;
+    if upgrade {
         out.put(b"Connection: upgrade\r\n");
     }
-    let named = request.names_fields;
-    copy_fields(out, &request.fields, request.len, buf, |field| match field.known {
-        Known::Host
-        | Known::Expect
-        | Known::XRealIp
-        | Known::XForwardedFor
-        | Known::XForwardedProto
-        | Known::XForwardedHost
-        | Known::XForwardedPort
-        | Known::Forwarded => false,
-        Known::Upgrade => rewrite.upgrade,
-        Known::ContentLength | Known::TransferEncoding => true,
-        known if known.is_hop_by_hop() => false,
-        _ => !named || !named_by_connection(&request.fields, buf, field.name.get(buf)),
-    });
+    copy_fields(
+        out,
+        &request.fields,
+        request.len,
+        buf,
+        |field| match field.known {
+            Known::Host
+            | Known::Expect
+            | Known::XRealIp
+            | Known::XForwardedFor
+            | Known::XForwardedProto
+            | Known::XForwardedHost
+            | Known::XForwardedPort
+            | Known::Forwarded => false,
+            Known::Upgrade => upgrade,
+            Known::ContentLength | Known::TransferEncoding => {
+                !request.odd_framing || is_plain_framing(field, buf)
+            }
+            known => !known.is_hop_by_hop(),
+        },
+    );
+    if request.odd_framing {
+        put_odd_framing(out, &request.fields, buf, |_| true);
+    }
     out.put(b"\r\n");
 }
 
@@ -94,11 +117,58 @@ fn put_target(
     buf: &[u8],
     rewrite: &RequestRewrite<'_>,
 ) {
-    let target = rewrite.target.unwrap_or_else(|| request.path_query.get(buf));
+    if let Some(target) = rewrite.target {
+        if target.first() != Some(&b'/') && target != b"*" {
+            out.put(b"/");
+        }
+        return put_encoded(out, target);
+    }
+    let target = request.path_query.get(buf);
+    // RFC 9112, section 3.2.4: an absolute form without a path asks about the whole server.
+    if target.is_empty() && request.method.get(buf) == b"OPTIONS" {
+        return out.put(b"*");
+    }
     if !matches!(target.first(), Some(b'/' | b'*')) {
         out.put(b"/");
     }
     out.put(target);
+}
+
+/// A target in which nothing ends the request line, or its target, early.
+fn put_encoded(out: &mut impl Sink, target: &[u8]) {
+    const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
+    let is_unsafe = |byte: &u8| matches!(byte, 0..=b' ' | 0x7f | b'#');
+    let mut rest = target;
+    while let Some(at) = rest.iter().position(is_unsafe) {
+        let byte = usize::from(rest[at]);
+        out.put(&rest[..at]);
+        out.put(&[b'%', DIGITS[byte >> 4], DIGITS[byte & 15]]);
+        rest = &rest[at + 1..];
+    }
+    out.put(rest);
+}
+
+/// The framing fields that [`copy_fields`] left out for their form, as far as `keep` approves.
+fn put_odd_framing(
+    out: &mut impl Sink,
+    fields: &[Field],
+    buf: &[u8],
+    keep: impl Fn(&Field) -> bool,
+) {
+    let is_odd = |field: &&Field| !is_plain_framing(field, buf) && keep(field);
+    for field in fields.iter().filter(is_odd) {
+        match field.known {
+            Known::TransferEncoding => out.put(b"Transfer-Encoding: chunked\r\n"),
+            Known::ContentLength => {
+                let digits = field.value.get(buf);
+                let zeros = digits.iter().take_while(|digit| **digit == b'0').count();
+                out.put(b"Content-Length: ");
+                out.put(&digits[zeros.min(digits.len().saturating_sub(1))..]);
+                out.put(b"\r\n");
+            }
+            _ => {}
+        }
+    }
 }
 
 /// The `Connection` field of a response.
@@ -136,25 +206,38 @@ pub fn response_head(
     buf: &[u8],
     rewrite: &ResponseRewrite<'_>,
 ) {
-    const VERSION: usize = "HTTP/1.1".len();
-    let first = response.fields.first().map_or(response.len - 2, |f| usize::from(f.name.start));
-    out.put(b"HTTP/1.1");
-    out.put(buf.get(VERSION..first).unwrap_or_default());
+    put_status_line(out, response, buf);
     let replace_framing = rewrite.framing != response.body;
-    let named = response.names_fields;
-    copy_fields(out, &response.fields, response.len, buf, |field| match field.known {
-        Known::Server => false,
-        Known::Upgrade => rewrite.connection == ConnectionField::Upgrade,
-        Known::ContentLength => {
+    let keeps_framing = |field: &Field| {
+        let keeps = match field.known {
             // A response to HEAD and a 304 carry the length of what they do not send.
-            !replace_framing && response.status != 101
-        }
-        Known::TransferEncoding => !replace_framing && response.body == BodyLength::Chunked,
-        known if known.is_hop_by_hop() => false,
-        _ => !named || !named_by_connection(&response.fields, buf, field.name.get(buf)),
-    });
-    if replace_framing && rewrite.framing == BodyLength::Chunked {
-        out.put(b"Transfer-Encoding: chunked\r\n");
+            Known::ContentLength => true,
+            // HEAD again; but not to a client of HTTP/1.0, and a 304 has no use for it.
+            _ => {
+                response.body == BodyLength::Chunked
+                    || !(response.status == 304 || rewrite.connection == ConnectionField::KeepAlive)
+            }
+        };
+        keeps && !replace_framing && !response.forbids_framing()
+    };
+    copy_fields(
+        out,
+        &response.fields,
+        response.len,
+        buf,
+        |field| match field.known {
+            Known::Server => false,
+            Known::Upgrade => rewrite.connection == ConnectionField::Upgrade,
+            Known::ContentLength | Known::TransferEncoding => {
+                keeps_framing(field) && (!response.odd_framing || is_plain_framing(field, buf))
+            }
+            known => !known.is_hop_by_hop(),
+        },
+    );
+    if replace_framing {
+        put_framing(out, response, rewrite.framing);
+    } else if response.odd_framing {
+        put_odd_framing(out, &response.fields, buf, keeps_framing);
     }
     if !rewrite.server.is_empty() {
         out.put(b"Server: ");
@@ -174,6 +257,52 @@ pub fn response_head(
     });
     out.put(rewrite.extra);
     out.put(b"\r\n");
+}
+
+/// The status line of `response`, as HTTP/1.1. A space follows the status even where the upstream
+/// left it out with the reason phrase (RFC 9112, section 4).
+fn put_status_line(out: &mut impl Sink, response: &ResponseHead, buf: &[u8]) {
+    const VERSION: usize = "HTTP/1.1".len();
+    const STATUS: usize = "HTTP/1.1 200".len();
+    let end = response.len.saturating_sub(2);
+    let first = response
+        .fields
+        .first()
+        .map_or(end, |field| usize::from(field.name.start));
+    out.put(b"HTTP/1.1");
+    out.put(buf.get(VERSION..STATUS).unwrap_or_default());
+    if buf.get(STATUS) != Some(&b' ') {
+        out.put(b" ");
+    }
+    out.put(buf.get(STATUS..first).unwrap_or_default());
+}
+
+/// The field that says how the body goes out, when the upstream's do not.
+fn put_framing(out: &mut impl Sink, response: &ResponseHead, framing: BodyLength) {
+    match framing {
+        _ if response.forbids_framing() => {}
+        BodyLength::Chunked => out.put(b"Transfer-Encoding: chunked\r\n"),
+        BodyLength::Known(length) => {
+            let (digits, from) = decimal(length);
+            out.put(b"Content-Length: ");
+            out.put(&digits[from..]);
+            out.put(b"\r\n");
+        }
+        BodyLength::UntilClose => {}
+    }
+}
+
+/// `number` in decimal digits, right-aligned, and where they start.
+fn decimal(number: u64) -> ([u8; 20], usize) {
+    let mut digits = [b'0'; 20];
+    let (mut at, mut rest) = (19, number);
+    while rest > 9 {
+        digits[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        at -= 1;
+    }
+    digits[at] = b'0' + rest as u8;
+    (digits, at)
 }
 
 /// Copies the lines of the fields that `keep` approves of; adjacent ones in one piece.
@@ -197,7 +326,10 @@ fn copy_fields(
         }
     }
     if let Some(start) = run {
-        out.put(buf.get(start..head_len.saturating_sub(2)).unwrap_or_default());
+        out.put(
+            buf.get(start..head_len.saturating_sub(2))
+                .unwrap_or_default(),
+        );
     }
 }
 
@@ -227,3 +359,7 @@ pub fn chunk_size_line(len: usize) -> ([u8; 10], usize) {
     }
     (line, at)
 }
+
+#[cfg(test)]
+#[path = "write_tests.rs"]
+mod tests;

@@ -1,0 +1,111 @@
+//! The harness: compares Osmia with its peers on this machine, one contender at a time, in turn,
+//! over several rounds. The proxy has a core of its own; wrk and the upstream have the others.
+
+mod bench;
+mod budget;
+mod bulk;
+mod child;
+mod contender;
+mod http;
+mod idle;
+mod machine;
+mod plain;
+mod plan;
+mod proc;
+mod programs;
+mod rate;
+mod report;
+mod setup;
+mod stats;
+mod wrk;
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand};
+
+use bench::Bench;
+use machine::Machine;
+use plan::{Part, Plan};
+use report::Results;
+
+/// Compares Osmia with its peers.
+#[derive(Debug, Parser)]
+#[command(name = "osmia-bench", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Action,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// Measures, prints the comparison, and writes it to perf/results when it is complete.
+    Run(Box<Plan>),
+    /// Installs peers that are not in the distribution; without a name, all of them.
+    Setup {
+        /// What to install.
+        peers: Vec<setup::Peer>,
+    },
+}
+
+fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Action::Run(plan) => run(*plan),
+        Action::Setup { peers } => set_up(&peers),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("osmia-bench: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn set_up(peers: &[setup::Peer]) -> Result<()> {
+    let all = [setup::Peer::Envoy, setup::Peer::Pingora];
+    for &peer in if peers.is_empty() { &all } else { peers } {
+        setup::install(peer)?;
+    }
+    Ok(())
+}
+
+fn run(plan: Plan) -> Result<()> {
+    child::clean_up_on_signals()?;
+    let machine = Machine::inspect(machine::raise_descriptor_limit());
+    let mut bench = Bench::prepare(plan.settle())?;
+    let results = measure(&mut bench, machine)?;
+    println!("\n{}", results.markdown());
+    match bench.plan.destination() {
+        Some((directory, label, latest)) => {
+            println!("saved as {}", results.save(&directory, &label, latest)?.display());
+        }
+        None => println!("not saved, since it is not a complete run: give it a --label to keep it"),
+    }
+    Ok(())
+}
+
+fn measure(bench: &mut Bench, machine: Machine) -> Result<Results> {
+    let wanted = bench.plan.only.clone();
+    let plain = if wanted.contains(&Part::Plain) { plain::run(bench) } else { Vec::new() };
+    let rate = if wanted.contains(&Part::Rate) { Some(rate::run(bench, &plain)?) } else { None };
+    let idle = if wanted.contains(&Part::Idle) { idle::run(bench) } else { Vec::new() };
+    let bulk = if wanted.contains(&Part::Bulk) { bulk::run(bench) } else { Vec::new() };
+    let mut results = Results {
+        date: report::today(),
+        command: std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg),
+        machine,
+        cores: bench.cores.clone(),
+        rounds: bench.plan.rounds,
+        seconds: bench.plan.duration,
+        versions: bench.programs.versions(),
+        notices: bench.notices.clone(),
+        verdicts: Vec::new(),
+        plain,
+        rate,
+        idle,
+        bulk,
+    };
+    results.verdicts = budget::check(&results);
+    Ok(results)
+}

@@ -1,1 +1,0 @@
-//! Placeholder module text is replaced by its author.

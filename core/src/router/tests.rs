@@ -1,0 +1,194 @@
+use proptest::prelude::*;
+
+use super::*;
+
+/// A route as the tests describe it.
+#[derive(Debug, Clone)]
+struct Spec {
+    hosts: Vec<String>,
+    uris: Vec<String>,
+    methods: Vec<&'static str>,
+    priority: i64,
+}
+
+fn spec(hosts: &[&str], uris: &[&str], methods: &[&'static str], priority: i64) -> Spec {
+    let owned = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
+    Spec { hosts: owned(hosts), uris: owned(uris), methods: methods.to_vec(), priority }
+}
+
+fn route(id: usize) -> Arc<Route> {
+    Arc::new(Route {
+        id: id.to_string().into(),
+        name: "".into(),
+        upstream: None,
+        timeout: None,
+        enable_websocket: true,
+    })
+}
+
+fn patterns(spec: &Spec) -> Vec<PathPattern> {
+    spec.uris.iter().map(|uri| PathPattern::parse(uri).unwrap()).collect()
+}
+
+fn router(specs: &[Spec]) -> Router {
+    let uris: Vec<_> = specs.iter().map(patterns).collect();
+    Router::build(specs.iter().zip(&uris).enumerate().map(|(id, (spec, uris))| Entry {
+        hosts: &spec.hosts,
+        uris,
+        methods: MethodSet::of(&spec.methods),
+        priority: spec.priority,
+        route: route(id),
+    }))
+}
+
+/// The position of the winning route in `specs`.
+fn find(router: &Router, host: &str, path: &str, method: &str) -> Option<usize> {
+    let found = router.find(host.as_bytes(), path.as_bytes(), method)?;
+    Some(found.id.parse().unwrap())
+}
+
+#[test]
+fn the_default_router_matches_nothing() {
+    let router = Router::default();
+    assert!(router.is_empty());
+    assert_eq!(find(&router, "a.com", "/", "GET"), None);
+    assert!(format!("{router:?}").contains("routes: 0"));
+}
+
+#[test]
+fn exact_host_then_longest_wildcard_then_no_host() {
+    let router = router(&[
+        spec(&[], &["/x"], &[], 9),
+        spec(&["*.com"], &["/x"], &[], 9),
+        spec(&["*.foo.com"], &["/x"], &[], 0),
+        spec(&["a.foo.com"], &["/x"], &[], 0),
+        spec(&["*"], &["/star"], &[], 0),
+    ]);
+    assert_eq!(find(&router, "a.foo.com", "/x", "GET"), Some(3));
+    assert_eq!(find(&router, "b.foo.com", "/x", "GET"), Some(2));
+    assert_eq!(find(&router, "b.c.foo.com", "/x", "GET"), Some(2));
+    assert_eq!(find(&router, "foo.com", "/x", "GET"), Some(1));
+    assert_eq!(find(&router, "foo.org", "/x", "GET"), Some(0));
+    assert_eq!(find(&router, "", "/star", "GET"), Some(4));
+    assert_eq!(router.len(), 5);
+}
+
+#[test]
+fn a_host_without_a_matching_path_falls_through() {
+    let router = router(&[
+        spec(&["a.foo.com"], &["/only"], &[], 0),
+        spec(&["*.foo.com"], &["/wild"], &[], 0),
+        spec(&[], &["/*"], &[], 0),
+    ]);
+    assert_eq!(find(&router, "a.foo.com", "/only", "GET"), Some(0));
+    assert_eq!(find(&router, "a.foo.com", "/wild", "GET"), Some(1));
+    assert_eq!(find(&router, "a.foo.com", "/else", "GET"), Some(2));
+}
+
+#[test]
+fn exact_path_beats_prefix_and_longer_prefix_beats_priority() {
+    let router = router(&[
+        spec(&[], &["/a/*"], &[], 100),
+        spec(&[], &["/a/b/*"], &[], 0),
+        spec(&[], &["/a/b/c"], &[], -5),
+    ]);
+    assert_eq!(find(&router, "h", "/a/b/c", "GET"), Some(2));
+    assert_eq!(find(&router, "h", "/a/b/d", "GET"), Some(1));
+    assert_eq!(find(&router, "h", "/a/d", "GET"), Some(0));
+    assert_eq!(find(&router, "h", "/a", "GET"), None);
+}
+
+#[test]
+fn a_failing_method_falls_back_to_shorter_paths() {
+    let router = router(&[
+        spec(&[], &["/*"], &[], 0),
+        spec(&[], &["/a/*"], &["PUT"], 0),
+        spec(&[], &["/a/b"], &["POST"], 0),
+    ]);
+    assert_eq!(find(&router, "h", "/a/b", "POST"), Some(2));
+    assert_eq!(find(&router, "h", "/a/b", "PUT"), Some(1));
+    assert_eq!(find(&router, "h", "/a/b", "GET"), Some(0));
+    assert_eq!(find(&router, "h", "/a/b", "PROPFIND"), Some(0));
+}
+
+#[test]
+fn priority_then_pattern_length_then_order() {
+    let router = router(&[
+        spec(&[], &["/p"], &[], 0),
+        spec(&[], &["/p"], &[], 1),
+        spec(&[], &["/q/*"], &[], 0),
+        spec(&[], &["/q/*/r"], &[], 0),
+        spec(&[], &["/s"], &[], 0),
+        spec(&[], &["/s"], &[], 0),
+    ]);
+    assert_eq!(find(&router, "h", "/p", "GET"), Some(1));
+    assert_eq!(find(&router, "h", "/q/1/r", "GET"), Some(3));
+    assert_eq!(find(&router, "h", "/q/1/s", "GET"), Some(2));
+    assert_eq!(find(&router, "h", "/s", "GET"), Some(4));
+}
+
+/// The rules of the module's documentation, by trying everything.
+fn naive(specs: &[Spec], host: &str, path: &str, method: &str) -> Option<usize> {
+    let mut hits = Vec::new();
+    for (id, spec) in specs.iter().enumerate() {
+        if !spec.methods.is_empty() && !spec.methods.contains(&method) {
+            continue;
+        }
+        let any = [String::new()];
+        let hosts = if spec.hosts.is_empty() { &any[..] } else { &spec.hosts };
+        for wanted in hosts {
+            // Smaller is better: exact, then the longest wildcard, then none.
+            let host_rank = match wanted.strip_prefix('*') {
+                Some(suffix) if host.ends_with(suffix) => 1000 - suffix.len(),
+                None if wanted.is_empty() => 2000,
+                None if wanted == host => 0,
+                _ => continue,
+            };
+            for uri in &spec.uris {
+                let path_rank = match uri.strip_suffix('*') {
+                    Some(prefix) if path.starts_with(prefix) => 1000 - prefix.len(),
+                    None if uri == path => 0,
+                    _ => continue,
+                };
+                hits.push((host_rank, path_rank, std::cmp::Reverse(spec.priority), id));
+            }
+        }
+    }
+    hits.into_iter().min().map(|(.., id)| id)
+}
+
+fn specs() -> impl Strategy<Value = Vec<Spec>> {
+    let host = prop_oneof![Just("*".to_owned()), r"[ab]\.[ab]\.c", r"\*\.([ab]\.)?c", "[ab]"];
+    let uri = prop_oneof!["(/[ab]){1,3}", r"(/[ab]){0,2}/\*", r"(/[ab]){0,2}\*"];
+    let methods = proptest::sample::subsequence(vec!["GET", "POST", "PUT"], 0..=2);
+    let hosts = proptest::collection::btree_set(host, 0..3);
+    let uris = proptest::collection::btree_set(uri, 1..3);
+    let one = (hosts, uris, methods, -1..2i64).prop_map(|(hosts, uris, methods, priority)| Spec {
+        hosts: hosts.into_iter().collect(),
+        uris: uris.into_iter().collect(),
+        methods,
+        priority,
+    });
+    proptest::collection::vec(one, 0..30)
+}
+
+proptest! {
+    #[test]
+    fn agrees_with_the_naive_matcher(
+        specs in specs(),
+        requests in proptest::collection::vec(
+            (
+                r"([ab]\.){0,3}[abc]",
+                "(/[ab]{0,2}){1,4}",
+                proptest::sample::select(vec!["GET", "POST", "PUT", "PATCH", "ODD"]),
+            ),
+            1..20,
+        ),
+    ) {
+        let router = router(&specs);
+        for (host, path, method) in requests {
+            let expected = naive(&specs, &host, &path, method);
+            prop_assert_eq!(find(&router, &host, &path, method), expected, "{} {}", host, path);
+        }
+    }
+}

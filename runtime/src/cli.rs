@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use osmia_config_sync::settings::{self, Loaded, Overrides};
+
+use crate::boot;
+
+/// Where `start` and `check` look for a configuration when none is named.
+const DEFAULT_CONFIG: &str = "conf/config.yaml";
+
+/// An API gateway that speaks Apache APISIX's language: one `io_uring` event loop per core.
+#[derive(Debug, Parser)]
+#[command(name = "osmia", version, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway in the foreground.
+    ///
+    /// Signals: TERM and INT stop at once, QUIT drains (finish what was accepted, then stop), HUP
+    /// reads the route file again, USR1 reopens the access log.
+    Start(Options),
+    /// Read the configuration and the routes, report every problem, and exit: 0 if `start` would
+    /// accept them, else 1.
+    Check(Options),
+    /// Print the version.
+    Version,
+}
+
+#[derive(Debug, clap::Args)]
+struct Options {
+    /// Configuration file in the layout of APISIX's config.yaml [default: conf/config.yaml if it
+    /// exists, else the built-in defaults with a demo route]
+    #[arg(short, long, value_name = "FILE")]
+    config: Option<PathBuf>,
+
+    /// Number of workers: a number, or `auto` for one per core. Overrides
+    /// nginx_config.worker_processes
+    #[arg(short, long, value_name = "N|auto", value_parser = parse_workers)]
+    workers: Option<WorkerCount>,
+
+    /// Cores to pin workers to, for example `0-3,6`. Overrides osmia.cores
+    #[arg(long, value_name = "LIST", value_parser = parse_cores)]
+    cores: Option<CoreList>,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct WorkerCount(Option<usize>);
+
+fn parse_workers(text: &str) -> Result<WorkerCount, String> {
+    match text {
+        "auto" => Ok(WorkerCount(None)),
+        _ => match text.parse() {
+            Ok(count) if (1..=1024).contains(&count) => Ok(WorkerCount(Some(count))),
+            _ => Err("expected a number from 1 to 1024, or auto".to_owned()),
+        },
+    }
+}
+
+#[derive(Debug, Clone)]
+struct CoreList(Vec<usize>);
+
+fn parse_cores(text: &str) -> Result<CoreList, String> {
+    settings::parse_cores(text).map(CoreList).map_err(|error| error.to_string())
+}
+
+impl Options {
+    fn load(&self) -> Result<Loaded, settings::SettingsError> {
+        let overrides = Overrides {
+            workers: self.workers.map(|count| count.0),
+            cores: self.cores.clone().map(|list| list.0),
+            driver: None,
+        };
+        let default = Path::new(DEFAULT_CONFIG);
+        let path = self.config.as_deref().or_else(|| default.exists().then_some(default));
+        settings::load(path, &overrides)
+    }
+}
+
+/// Runs the command line of this process.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Version => {
+            println!("osmia {}", env!("CARGO_PKG_VERSION"));
+            Ok(())
+        }
+        Command::Check(options) => check(&options),
+        Command::Start(options) => start(&options),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("osmia: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start(options: &Options) -> anyhow::Result<()> {
+    let loaded = options.load()?;
+    boot::start(loaded)
+}
+
+fn check(options: &Options) -> anyhow::Result<()> {
+    let loaded = options.load()?;
+    for warning in &loaded.warnings {
+        eprintln!("osmia: warning: {warning}");
+    }
+    boot::check(&loaded.settings)?;
+    println!("osmia: the configuration is valid");
+    Ok(())
+}

@@ -1,0 +1,384 @@
+//! A client's connection: requests one after another.
+
+use std::future::poll_fn;
+use std::io::{self, Write as _};
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::task::Poll;
+use std::time::Duration;
+
+use osmia_core::http1::HeadError;
+use osmia_core::reply::Failure;
+
+use super::exchange::{self, Disposition};
+use super::reply;
+use super::side::wait_alone;
+use crate::buf::{Buf, Class};
+use crate::net::{Conn, Net, Rx, Tx};
+use crate::worker::deadline::{Direction, SlotGuard};
+use crate::worker::{ListenerInfo, Scratch, Worker};
+
+/// How long a closing connection is read on, so that the last reply is not lost to a reset.
+const LINGER: Duration = Duration::from_secs(2);
+/// How much a closing connection is read on.
+const LINGER_BYTES: usize = 256 * 1024;
+
+/// The client's address, with its text made once.
+#[derive(Debug)]
+pub struct ClientAddr {
+    /// The address.
+    pub addr: SocketAddr,
+    text: [u8; 46],
+    text_len: u8,
+}
+
+impl ClientAddr {
+    fn new(addr: SocketAddr) -> Self {
+        let mut text = [0; 46];
+        let mut rest = &mut text[..];
+        // The longest IPv6 address has 45 bytes.
+        let _ = match addr.ip().to_canonical() {
+            std::net::IpAddr::V4(ip) => write!(rest, "{ip}"),
+            std::net::IpAddr::V6(ip) => write!(rest, "{ip}"),
+        };
+        let text_len = (46 - rest.len()) as u8;
+        Self { addr, text, text_len }
+    }
+
+    /// The address without port, as text.
+    #[inline]
+    pub fn ip(&self) -> &[u8] {
+        &self.text[..usize::from(self.text_len)]
+    }
+}
+
+/// The client's side of exchanges.
+pub struct Downstream<N: Net> {
+    /// The transport.
+    pub conn: Conn<N>,
+    /// Its deadlines.
+    pub slot: SlotGuard,
+    /// Who it is.
+    pub client: ClientAddr,
+    /// Where it was accepted.
+    pub listener: Rc<ListenerInfo>,
+    /// Requests begun.
+    pub requests: u32,
+    /// Bytes of the next request that came early.
+    pub early: Option<Buf>,
+    /// The send under way is too large to be left alone.
+    pub eager_send: bool,
+    /// The tick in which the receive was last armed.
+    armed_tick: u32,
+}
+
+impl<N: Net> Downstream<N> {
+    /// A connection that was just accepted, or taken up again.
+    fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
+        Self {
+            conn,
+            slot: idle.slot,
+            client: ClientAddr::new(idle.addr),
+            listener: idle.listener,
+            requests: idle.requests,
+            early: None,
+            eager_send: false,
+            armed_tick: worker.clock.tick().wrapping_sub(1),
+        }
+    }
+
+    /// Begins to receive the next request. A connection that is armed twice within a tick is busy
+    /// and will not be parked: it saves the cost of a receive that can be cancelled.
+    pub fn arm(&mut self, worker: &Worker<N>) {
+        let tick = worker.clock.tick();
+        let cancelable = std::mem::replace(&mut self.armed_tick, tick) != tick;
+        self.conn.rx.start(Buf::new(Class::Small), cancelable);
+    }
+
+    /// Waits until everything is sent.
+    pub async fn flush(&mut self, worker: &Worker<N>) -> Result<(), Failure> {
+        let timeout = worker.settings.downstream.send;
+        self.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
+        let tx = &mut self.conn.tx;
+        wait_alone(&self.slot, Direction::Main, Failure::ClientTimeout, |cx| tx.poll(cx))
+            .await?
+            .map_err(|_| Failure::ClientGone)
+    }
+
+    /// Sends a reply of the gateway's own.
+    pub async fn send(&mut self, worker: &Worker<N>, reply: Buf) -> Result<(), Failure> {
+        self.flush(worker).await?;
+        self.conn.tx.start(reply);
+        Ok(())
+    }
+}
+
+/// What is kept of a connection that waits without a buffer.
+pub struct Idle {
+    slot: SlotGuard,
+    addr: SocketAddr,
+    listener: Rc<ListenerInfo>,
+    requests: u32,
+}
+
+/// Takes up a connection that was accepted.
+pub fn accept<N: Net>(
+    worker: &Rc<Worker<N>>,
+    conn: Conn<N>,
+    addr: SocketAddr,
+    listener: Rc<ListenerInfo>,
+) {
+    let idle = Idle { slot: worker.deadlines.register(), addr, listener, requests: 0 };
+    worker.stats.accepted.add(1);
+    worker.stats.open.add(1);
+    start(worker, conn, idle);
+}
+
+/// Runs `serve` as a task of its own, containing a panic to this connection.
+fn start<N: Net>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
+    let task = serve(Rc::clone(worker), Downstream::new(worker, conn, idle));
+    worker.net.spawn(contained(Rc::clone(worker), task));
+}
+
+/// Ends the task on a panic, and counts it.
+async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+    let mut task = std::pin::pin!(task);
+    let outcome = poll_fn(|cx| {
+        let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
+        match std::panic::catch_unwind(poll) {
+            Ok(Poll::Pending) => Poll::Pending,
+            Ok(Poll::Ready(after)) => Poll::Ready(Some(after)),
+            Err(_) => Poll::Ready(None),
+        }
+    })
+    .await;
+    match outcome {
+        Some(After::Park(conn, idle)) => {
+            let parked = parked(Rc::clone(&worker), conn, idle);
+            worker.net.spawn(parked);
+        }
+        Some(After::Closed) => worker.stats.open.sub(1),
+        None => {
+            worker.stats.panics.add(1);
+            worker.stats.open.sub(1);
+            tracing::error!(
+                worker = worker.id,
+                "a connection was ended by a panic in the gateway; this is a defect, please report \
+                 it with the message above"
+            );
+        }
+    }
+}
+
+/// What follows when the task of an active connection ends.
+enum After<N: Net> {
+    Park(Conn<N>, Idle),
+    Closed,
+}
+
+/// A connection without a buffer, until its client says something. Kept small: there may be very
+/// many.
+async fn parked<N: Net>(worker: Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
+    let timeout = worker.settings.downstream.keepalive;
+    idle.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
+    let woken = {
+        let mut readable = std::pin::pin!(worker.net.park(conn));
+        let mut attached = false;
+        poll_fn(|cx| {
+            if !std::mem::replace(&mut attached, true) {
+                idle.slot.attach(cx);
+            }
+            match readable.as_mut().poll(cx) {
+                Poll::Ready(conn) => Poll::Ready(conn.ok()),
+                Poll::Pending if idle.slot.is_expired(Direction::Main) => Poll::Ready(None),
+                Poll::Pending if worker.is_draining() => {
+                    idle.slot.want_nudge();
+                    if worker.idle_grace_is_over() { Poll::Ready(None) } else { Poll::Pending }
+                }
+                Poll::Pending => Poll::Pending,
+            }
+        })
+        .await
+    };
+    match woken {
+        Some(conn) => start(&worker, conn, idle),
+        None => worker.stats.open.sub(1),
+    }
+}
+
+async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
+    poll_fn(|cx| {
+        down.slot.attach(cx);
+        Poll::Ready(())
+    })
+    .await;
+    let mut scratch = worker.take_scratch();
+    let after = loop {
+        let disposition = match next_request(&worker, &mut down, &mut scratch).await {
+            Next::Request(buf) => exchange::run(&worker, &mut down, &mut scratch, buf).await,
+            Next::Refused(failure) => refuse(&worker, &mut down, failure).await,
+            Next::Close => break After::Closed,
+            Next::Park => {
+                let Downstream { conn, slot, client, listener, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, listener, requests };
+                worker.give_scratch(scratch);
+                return After::Park(conn, idle);
+            }
+        };
+        match disposition {
+            Disposition::KeepAlive => {}
+            Disposition::Close => {
+                if down.flush(&worker).await.is_ok() && down.early.is_some() {
+                    linger(&worker, &mut down).await;
+                }
+                break After::Closed;
+            }
+            Disposition::Linger => {
+                linger(&worker, &mut down).await;
+                break After::Closed;
+            }
+            Disposition::Abort => break After::Closed,
+        }
+    };
+    worker.give_scratch(scratch);
+    after
+}
+
+enum Next {
+    /// A head was parsed; the buffer begins with it.
+    Request(Buf),
+    /// What came is no acceptable head.
+    Refused(Failure),
+    /// The connection is over.
+    Close,
+    /// Nothing came for a tick.
+    Park,
+}
+
+async fn next_request<N: Net>(
+    worker: &Worker<N>,
+    down: &mut Downstream<N>,
+    scratch: &mut Scratch,
+) -> Next {
+    let mut buf = match down.early.take() {
+        Some(buf) => buf,
+        None => match first_bytes(worker, down).await {
+            Ok(buf) => buf,
+            Err(next) => return next,
+        },
+    };
+    scratch.request.reset();
+    let limits = &worker.settings.limits;
+    let mut waiting = false;
+    loop {
+        match scratch.request.parse(buf.bytes(), limits) {
+            Ok(true) => return Next::Request(buf),
+            Ok(false) => {}
+            Err(error) => return Next::Refused(Failure::RequestHead(error)),
+        }
+        if !std::mem::replace(&mut waiting, true) {
+            // One deadline for the whole head, however slowly it trickles in.
+            let timeout = worker.settings.downstream.header;
+            down.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
+        }
+        if buf.room() == 0 {
+            buf.grow(buf.len());
+        }
+        down.conn.rx.start(buf, false);
+        let Downstream { conn, slot, .. } = down;
+        let received =
+            wait_alone(slot, Direction::Main, Failure::ClientTimeout, |cx| conn.rx.poll(cx)).await;
+        buf = match received {
+            Err(failure) => return Next::Refused(failure),
+            Ok((Ok(len), buf)) if len > 0 => buf,
+            Ok(_) => return Next::Close,
+        };
+    }
+}
+
+/// The first bytes of the next request. Meanwhile the last response may still be on its way out.
+async fn first_bytes<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>) -> Result<Buf, Next> {
+    if !down.conn.rx.is_armed() {
+        down.arm(worker);
+    }
+    let timeouts = &worker.settings.downstream;
+    let timeout = if down.requests == 0 { timeouts.header } else { timeouts.keepalive };
+    down.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
+    down.slot.want_nudge();
+    let Downstream { conn, slot, eager_send, .. } = down;
+    let mut parking = false;
+    poll_fn(|cx| {
+        let nudged = slot.take_nudge();
+        if conn.tx.is_busy()
+            && (*eager_send || nudged)
+            && let Poll::Ready(Err(_)) = conn.tx.poll(cx)
+        {
+            return Poll::Ready(Err(Next::Close));
+        }
+        match conn.rx.poll(cx) {
+            Poll::Ready((Ok(len), buf)) if len > 0 => return Poll::Ready(Ok(buf)),
+            Poll::Ready((Err(error), _)) if parking && is_cancelled(&error) => {
+                return Poll::Ready(Err(Next::Park));
+            }
+            Poll::Ready(_) => return Poll::Ready(Err(Next::Close)),
+            Poll::Pending => {}
+        }
+        if slot.is_expired(Direction::Main) || worker.idle_grace_is_over() {
+            return Poll::Ready(Err(Next::Close));
+        }
+        if nudged && !parking && !conn.tx.is_busy() && conn.rx.is_cancelable() {
+            parking = true;
+            conn.rx.cancel();
+        } else if conn.tx.is_busy() || worker.is_draining() {
+            slot.want_nudge();
+        }
+        Poll::Pending
+    })
+    .await
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(libc::ECANCELED)
+}
+
+/// Answers a head that is not accepted.
+async fn refuse<N: Net>(
+    worker: &Worker<N>,
+    down: &mut Downstream<N>,
+    failure: Failure,
+) -> Disposition {
+    worker.stats.refused.add(1);
+    if matches!(failure, Failure::RequestHead(HeadError::StartLine)) {
+        tracing::debug!(client = %down.client.addr, "{failure}");
+    } else {
+        tracing::info!(client = %down.client.addr, "{failure}");
+    }
+    let reply = reply::build(worker, failure, true, false);
+    match down.send(worker, reply).await {
+        Ok(()) => Disposition::Linger,
+        Err(_) => Disposition::Abort,
+    }
+}
+
+/// Says that nothing more will come, and reads on for a while: closing with unread bytes would
+/// reset the connection, and the client might never see the reply (RFC 9112, section 9.6).
+async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>) {
+    if down.flush(worker).await.is_err() {
+        return;
+    }
+    down.conn.tx.shutdown();
+    down.slot.set(Direction::Main, worker.clock.now_ms(), LINGER);
+    let mut discarded = 0;
+    let Downstream { conn, slot, .. } = down;
+    while discarded < LINGER_BYTES {
+        if !conn.rx.is_armed() {
+            conn.rx.start(Buf::new(Class::Large), false);
+        }
+        let received =
+            wait_alone(slot, Direction::Main, Failure::ClientTimeout, |cx| conn.rx.poll(cx)).await;
+        match received {
+            Ok((Ok(len), _)) if len > 0 => discarded += len,
+            _ => return,
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! One request and its response.
+
+use std::future::Future;
+use std::io;
+use std::pin::pin;
+use std::time::{Duration, Instant};
+use std::sync::Arc;
+
+use osmia_core::http1::response::Asked;
+use osmia_core::http1::write::{self, RequestRewrite, Sink};
+use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
+use osmia_core::path;
+use osmia_core::reply::{Failure, Source};
+use osmia_core::snapshot::{Node, PassHost, Route, Snapshot, Timeouts, Upstream};
+
+use super::connection::Downstream;
+use super::reply;
+use super::response::{Delivered, Delivery, Relay, RequestTraits, may_defer};
+use super::side::{Limit, Uploading, Watch, wait};
+use super::tunnel;
+use super::upload::Upload;
+use crate::buf::{Buf, Class};
+use crate::log::{AccessLog, Record};
+use crate::net::{Net, Tx};
+use crate::worker::upstreams::UpstreamConn;
+use crate::worker::{Scratch, Worker};
+
+/// What becomes of the client's connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disposition {
+    /// The next request may come.
+    KeepAlive,
+    /// Close it, reading on for a while so that what was sent arrives.
+    Linger,
+    /// Close it once everything is sent.
+    Close,
+    /// Close it at once: the other side is gone, or must see that the response is cut short.
+    Abort,
+}
+
+/// Serves the request whose head was parsed from `buf` into `scratch`.
+pub async fn run<N: Net>(
+    worker: &Worker<N>,
+    down: &mut Downstream<N>,
+    scratch: &mut Scratch,
+    mut buf: Buf,
+) -> Disposition {
+    let started = worker.log.as_ref().filter(|_| down.listener.access_log).map(|_| Instant::now());
+    let Scratch { request, response, out } = scratch;
+    down.requests += 1;
+    worker.stats.requests.add(1);
+    let local = worker.snapshot();
+    let mut exchange = Exchange {
+        worker,
+        body: Body::new(request.body, true, &worker.settings.limits),
+        request,
+        response,
+        out,
+        delivery: Delivery::default(),
+        attempts: Attempts::default(),
+        body_received: 0,
+        tunnelled: (0, 0),
+    };
+    let result = exchange.serve(down, &mut buf, local.get()).await;
+    let disposition = exchange.conclude(down, &buf, result).await;
+    if let (Some(log), Some(started)) = (&worker.log, started) {
+        log.write(&Record {
+            client: &down.client,
+            listener: &down.listener,
+            connection_requests: down.requests,
+            request: exchange.request,
+            response: exchange.response,
+            buf: buf.bytes(),
+            delivery: &exchange.delivery,
+            attempts: &exchange.attempts,
+            body_received: exchange.body_received + exchange.tunnelled.0,
+            duration: started.elapsed(),
+            server: &worker.settings.server,
+        });
+    }
+    down.eager_send = !may_defer(&exchange.delivery);
+    disposition
+}
+
+/// What was tried to get a response; for retries and for the log.
+#[derive(Debug, Default)]
+pub struct Attempts<'s> {
+    /// The matched route.
+    pub route: Option<&'s Route>,
+    /// Its upstream.
+    pub upstream: Option<&'s Upstream>,
+    /// The node last tried.
+    pub node: Option<&'s Node>,
+    /// Status of the last attempt: the node's, or what its failure amounts to.
+    pub status: u16,
+    /// Attempts before the last.
+    pub failed: Vec<FailedAttempt<'s>>,
+    /// Until the connection of the last attempt stood.
+    pub connect_time: Option<Duration>,
+    /// Bit per node index that failed.
+    tried: u64,
+    /// The request, or a part of it, was handed to a connection in the last attempt.
+    sent: bool,
+    /// The last attempt used a kept connection.
+    reused: bool,
+    /// More of the body was read than is kept: the request cannot be repeated.
+    streamed: bool,
+    /// When the last attempt began, if somebody wants to know.
+    pub began: Option<Instant>,
+}
+
+/// An attempt that another one followed.
+#[derive(Debug)]
+pub struct FailedAttempt<'s> {
+    /// The node tried.
+    pub node: &'s Node,
+    /// What its failure amounts to.
+    pub status: u16,
+    /// How long it took; zero when nobody wants to know.
+    pub took: Duration,
+}
+
+impl<'s> Attempts<'s> {
+    /// The `Host` towards `node`.
+    pub fn host<'b>(&self, node: &'b Node, request: &RequestHead, buf: &'b [u8]) -> &'b [u8]
+    where
+        's: 'b,
+    {
+        let host = match self.upstream.map(|upstream| &upstream.pass_host) {
+            Some(PassHost::Node) => node.authority.as_bytes(),
+            Some(PassHost::Rewrite(host)) => host.as_bytes(),
+            Some(PassHost::Pass) | None => request.host.get(buf),
+        };
+        // An HTTP/1.0 client may leave it out; the upstream is spoken to in HTTP/1.1.
+        if host.is_empty() { node.authority.as_bytes() } else { host }
+    }
+
+    fn next(&mut self) {
+        if let Some(node) = self.node {
+            let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
+            self.failed.push(FailedAttempt { node, status: self.status, took });
+        }
+    }
+}
+
+struct Exchange<'a, 's, N: Net> {
+    worker: &'a Worker<N>,
+    request: &'a RequestHead,
+    response: &'a mut ResponseHead,
+    out: &'a mut Vec<u8>,
+    body: Body,
+    delivery: Delivery,
+    attempts: Attempts<'s>,
+    body_received: u64,
+    tunnelled: (u64, u64),
+}
+
+impl<'s, N: Net> Exchange<'_, 's, N> {
+    async fn serve(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &mut Buf,
+        snapshot: Option<&'s Snapshot>,
+    ) -> Result<Delivered, Failure> {
+        self.split_first_part(down, buf)?;
+        let route = find_route(snapshot, self.request, buf.bytes())?;
+        self.attempts.route = Some(route);
+        self.check_body_size()?;
+        let upstream = route.upstream.as_deref().ok_or(Failure::NoNode)?;
+        self.attempts.upstream = Some(upstream);
+        let timeouts = route.timeout.unwrap_or(upstream.timeout);
+        self.proxy(down, buf, upstream, timeouts, route.enable_websocket).await
+    }
+
+    /// Separates what came with the head: the body's first part stays behind the head, what
+    /// belongs to the next request is set aside. A receive is armed if the request is complete.
+    fn split_first_part(&mut self, down: &mut Downstream<N>, buf: &mut Buf) -> Result<(), Failure> {
+        let head = self.request.len;
+        if buf.len() > head {
+            let accepted =
+                self.body.accept(&mut buf.bytes_mut()[head..]).map_err(Failure::RequestBody)?;
+            if head + accepted.consumed < buf.len() {
+                down.early = Some(Buf::copy_of(&buf.bytes()[head + accepted.consumed..]));
+            }
+            buf.truncate(head + accepted.kept);
+            self.body_received = accepted.consumed as u64;
+        }
+        if self.body.is_done() && down.early.is_none() {
+            down.arm(self.worker);
+        }
+        Ok(())
+    }
+
+    fn check_body_size(&self) -> Result<(), Failure> {
+        let limit = self.worker.settings.client_max_body_bytes;
+        let length = match self.request.body {
+            BodyLength::Known(length) => length,
+            _ => self.body_received,
+        };
+        if limit > 0 && length > limit { Err(Failure::BodyTooLarge) } else { Ok(()) }
+    }
+
+    /// Tries nodes until one answers or no further try is allowed (nginx
+    /// `proxy_next_upstream error timeout`, as APISIX sets it up).
+    async fn proxy(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &Buf,
+        upstream: &'s Upstream,
+        timeouts: Timeouts,
+        websocket: bool,
+    ) -> Result<Delivered, Failure> {
+        let give_up = upstream
+            .retry_timeout
+            .map(|limit| self.worker.clock.now_ms() + limit.as_millis() as u64);
+        let mut retries = upstream.retries;
+        let mut replayed = false;
+        let mut index = self.pick(upstream).ok_or(Failure::NoNode)?;
+        loop {
+            let node = upstream.nodes.get(index).ok_or(Failure::NoNode)?;
+            let plan = Plan { node, upstream, timeouts, fresh: replayed, websocket };
+            let failure = match self.try_node(down, buf, plan).await {
+                Ok(delivered) => return Ok(delivered),
+                Err(failure) => failure,
+            };
+            self.blame(failure, upstream, node);
+            self.attempts.status = failure.status();
+            if !self.may_repeat(failure, buf) {
+                return Err(failure);
+            }
+            if self.attempts.reused && failure == Failure::UpstreamClosed && !replayed {
+                // The node closed a kept connection while the request was on its way: that says
+                // nothing about the node.
+                replayed = true;
+                self.worker.stats.replays.add(1);
+                self.attempts.next();
+                continue;
+            }
+            if retries == 0 || give_up.is_some_and(|at| self.worker.clock.now_ms() >= at) {
+                return Err(failure);
+            }
+            retries -= 1;
+            self.attempts.tried |= 1_u64.checked_shl(index as u32).unwrap_or(0);
+            index = self.pick(upstream).ok_or(failure)?;
+            self.worker.stats.retries.add(1);
+            self.attempts.next();
+        }
+    }
+
+    fn pick(&self, upstream: &Upstream) -> Option<usize> {
+        self.worker.upstreams.borrow_mut().pick(upstream, self.attempts.tried)
+    }
+
+    /// Whether the request can be sent again: nobody has acted on it, or acting twice does no harm
+    /// (RFC 9110, section 9.2.2), and all of it is still at hand.
+    fn may_repeat(&self, failure: Failure, buf: &Buf) -> bool {
+        failure.allows_retry()
+            && !self.delivery.answered
+            && !self.attempts.streamed
+            && (!self.attempts.sent || self.request.is_idempotent(buf.bytes()))
+    }
+
+    fn blame(&self, failure: Failure, upstream: &Upstream, node: &Node) {
+        if failure.source() == Source::Upstream {
+            self.worker.stats.upstream_errors.add(1);
+            tracing::warn!(upstream = %upstream.id, node = %node.label, "{failure}");
+        }
+    }
+
+    async fn try_node(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &Buf,
+        plan: Plan<'s>,
+    ) -> Result<Delivered, Failure> {
+        self.attempts.node = Some(plan.node);
+        self.attempts.began = self.worker.log.is_some().then(Instant::now);
+        self.attempts.sent = false;
+        let mut up = self.acquire(down, &plan).await?;
+        self.attempts.connect_time = self.time_since_attempt();
+        self.send_request(down, buf, &plan, &mut up);
+        let (delivered, uploaded) = self.deliver(down, buf, &plan, &mut up).await?;
+        self.attempts.status = self.delivery.status;
+        if delivered.upgraded {
+            self.tunnel(down, &mut up, &plan).await;
+        } else if delivered.upstream_reusable && uploaded {
+            up.large = delivered.large;
+            let now = self.worker.clock.now_ms();
+            let (pool, limits) = (plan.node.pool, plan.upstream.keepalive);
+            self.worker.upstreams.borrow_mut().put(pool, limits, up, now);
+        }
+        Ok(delivered)
+    }
+
+    /// A kept connection to the node, or a new one.
+    async fn acquire(
+        &mut self,
+        down: &mut Downstream<N>,
+        plan: &Plan<'s>,
+    ) -> Result<UpstreamConn<N>, Failure> {
+        if !plan.fresh
+            && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool)
+        {
+            self.attempts.reused = true;
+            return Ok(kept);
+        }
+        self.attempts.reused = false;
+        let limit = Limit {
+            timeout: plan.timeouts.connect,
+            failure: Failure::ConnectTimeout,
+            after_upload: false,
+        };
+        let mut side = Watch::<N> {
+            client: &mut down.conn.rx,
+            upstream: None,
+            early: &mut down.early,
+            slot: &down.slot,
+        };
+        let mut connecting = pin!(self.worker.net.connect(plan.node.addr));
+        let connected = wait(self.worker, &down.slot, &mut side, limit, |cx| {
+            connecting.as_mut().poll(cx)
+        })
+        .await?;
+        self.worker.stats.connects.add(1);
+        connected.map(UpstreamConn::new).map_err(|error| connect_failure(&error))
+    }
+
+    /// Sends the rewritten head, and behind it what is there of the body.
+    fn send_request(
+        &mut self,
+        down: &Downstream<N>,
+        buf: &Buf,
+        plan: &Plan<'s>,
+        up: &mut UpstreamConn<N>,
+    ) {
+        let bytes = buf.bytes();
+        let rewrite = RequestRewrite {
+            host: self.attempts.host(plan.node, self.request, bytes),
+            target: None,
+            client_ip: down.client.ip(),
+            scheme: b"http",
+            server_port: down.listener.port.as_bytes(),
+            upgrade: self.upgrades(plan),
+        };
+        let mut out = Buf::new(Class::Small);
+        write::request_head(&mut out, self.request, bytes, &rewrite);
+        out.put(bytes.get(self.request.len..).unwrap_or_default());
+        self.attempts.sent = true;
+        up.requests += 1;
+        up.conn.tx.start(out);
+        up.arm();
+        down.slot.want_nudge();
+    }
+
+    /// Time of the attempt so far, if the log wants it in detail.
+    fn time_since_attempt(&self) -> Option<Duration> {
+        let wanted = self.worker.log.as_ref().is_some_and(AccessLog::times_upstream);
+        self.attempts.began.filter(|_| wanted).map(|began| began.elapsed())
+    }
+
+    fn upgrades(&self, plan: &Plan<'s>) -> bool {
+        self.request.upgrade && plan.websocket
+    }
+
+    /// Uploads what is left of the body while the response is waited for and passed on. The second
+    /// value tells whether the whole request was sent.
+    async fn deliver(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &Buf,
+        plan: &Plan<'s>,
+        up: &mut UpstreamConn<N>,
+    ) -> Result<(Delivered, bool), Failure> {
+        let settings = &self.worker.settings;
+        let requests_left = settings.downstream.keepalive_requests == 0
+            || down.requests < settings.downstream.keepalive_requests;
+        let traits = RequestTraits {
+            asked: Asked {
+                head: self.request.is_head(buf.bytes()),
+                upgrade: self.upgrades(plan),
+            },
+            http11: self.request.http11,
+            keep_alive: self.request.keep_alive && requests_left,
+            keep_head: self.worker.log.as_ref().is_some_and(AccessLog::reads_response_head),
+            timed: self.attempts.connect_time.is_some(),
+        };
+        if !self.body.is_done() && self.request.expect_continue && !down.conn.tx.is_busy() {
+            down.conn.tx.start(Buf::copy_of(b"HTTP/1.1 100 Continue\r\n\r\n"));
+        }
+        let relay = Relay::<N> {
+            worker: self.worker,
+            slot: &down.slot,
+            upstream: &mut up.conn.rx,
+            client: &mut down.conn.tx,
+            head: self.response,
+            out: self.out,
+            request: traits,
+            read_timeout: plan.timeouts.read,
+            progress: &mut self.delivery,
+        };
+        if self.body.is_done() {
+            let mut side = Watch::<N> {
+                client: &mut down.conn.rx,
+                upstream: Some(&mut up.conn.tx),
+                early: &mut down.early,
+                slot: &down.slot,
+            };
+            return Ok((relay.run(&mut side).await?, true));
+        }
+        self.attempts.streamed = true;
+        let upload = Upload::<N> {
+            worker: self.worker,
+            slot: &down.slot,
+            client: &mut down.conn.rx,
+            upstream: &mut up.conn.tx,
+            body: &mut self.body,
+            early: &mut down.early,
+            send_timeout: plan.timeouts.send,
+            received: &mut self.body_received,
+        };
+        let upload = pin!(upload.run());
+        let mut side = Uploading { upload, uploaded: false };
+        let delivered = relay.run(&mut side).await?;
+        Ok((delivered, side.uploaded))
+    }
+
+    async fn tunnel(
+        &mut self,
+        down: &mut Downstream<N>,
+        up: &mut UpstreamConn<N>,
+        plan: &Plan<'s>,
+    ) {
+        let traffic = tunnel::Traffic::default();
+        let early = down.early.take();
+        tunnel::run(
+            self.worker,
+            &down.slot,
+            &mut down.conn,
+            &mut up.conn,
+            early,
+            plan.timeouts.read,
+            &traffic,
+        )
+        .await;
+        self.tunnelled = (traffic.from_client.get(), traffic.to_client.get());
+        self.delivery.body_bytes += self.tunnelled.1;
+        self.delivery.sent_bytes += self.tunnelled.1;
+    }
+
+    /// Replies if nothing was sent yet, and decides what becomes of the connection.
+    async fn conclude(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &Buf,
+        result: Result<Delivered, Failure>,
+    ) -> Disposition {
+        let complete = self.body.is_done();
+        match result {
+            Ok(delivered) if delivered.upgraded => Disposition::Abort,
+            Ok(_) if !complete => Disposition::Linger,
+            Ok(delivered) if delivered.closes => Disposition::Close,
+            Ok(_) => Disposition::KeepAlive,
+            Err(Failure::ClientGone) => {
+                if !self.delivery.begun {
+                    self.delivery.status = Failure::ClientGone.status();
+                }
+                Disposition::Abort
+            }
+            Err(_) if self.delivery.begun => Disposition::Abort,
+            Err(failure) => self.reply(down, buf, failure, complete).await,
+        }
+    }
+
+    async fn reply(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &Buf,
+        failure: Failure,
+        complete: bool,
+    ) -> Disposition {
+        let close = !complete
+            || !self.request.keep_alive
+            || self.worker.is_draining()
+            || failure.source() == Source::Downstream;
+        let head_only = self.request.is_head(buf.bytes());
+        let reply = reply::build(self.worker, failure, close, head_only);
+        self.delivery.status = failure.status();
+        self.delivery.sent_bytes = reply.len() as u64;
+        self.delivery.body_bytes =
+            if head_only { 0 } else { failure.body().1.len() as u64 };
+        if down.send(self.worker, reply).await.is_err() {
+            return Disposition::Abort;
+        }
+        match (close, complete) {
+            (false, _) => Disposition::KeepAlive,
+            (true, true) => Disposition::Close,
+            (true, false) => Disposition::Linger,
+        }
+    }
+}
+
+/// What is fixed for one attempt.
+struct Plan<'a> {
+    node: &'a Node,
+    upstream: &'a Upstream,
+    timeouts: Timeouts,
+    /// Do not use a kept connection.
+    fresh: bool,
+    websocket: bool,
+}
+
+/// The route for a request: by host, normalised path, and method.
+fn find_route<'s>(
+    snapshot: Option<&'s Snapshot>,
+    request: &RequestHead,
+    buf: &[u8],
+) -> Result<&'s Arc<Route>, Failure> {
+    let (path, _query) = path::split_query(request.path_query.get(buf));
+    let path = if path.is_empty() { b"/" } else { path };
+    let path = if path == b"*" {
+        path.into()
+    } else {
+        path::normalize(path).map_err(Failure::Path)?
+    };
+    let method = str::from_utf8(request.method.get(buf)).unwrap_or_default();
+    let (host, _port) = osmia_core::http1::request::split_port(request.host.get(buf));
+    let snapshot = snapshot.ok_or(Failure::NoRoute)?;
+    let found = if host.iter().any(u8::is_ascii_uppercase) {
+        snapshot.router.find(&host.to_ascii_lowercase(), &path, method)
+    } else {
+        snapshot.router.find(host, &path, method)
+    };
+    found.ok_or(Failure::NoRoute)
+}
+
+fn connect_failure(error: &io::Error) -> Failure {
+    const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    match error.raw_os_error() {
+        Some(code) if OUT_OF_RESOURCES.contains(&code) => Failure::Overload,
+        Some(libc::ETIMEDOUT) => Failure::ConnectTimeout,
+        _ => Failure::Connect,
+    }
+}

@@ -1,0 +1,32 @@
+//! Replies of the gateway's own.
+
+use osmia_core::http1::write::Sink;
+use osmia_core::reply::{Failure, reason};
+
+use crate::buf::Buf;
+use crate::net::Net;
+use crate::worker::Worker;
+
+/// The complete reply for `failure`. `head_only`: without its body, as for `HEAD`.
+pub fn build<N: Net>(worker: &Worker<N>, failure: Failure, close: bool, head_only: bool) -> Buf {
+    let (media_type, body) = failure.body();
+    let status = failure.status();
+    let mut buf = Buf::with_room(512 + body.len());
+    buf.put(b"HTTP/1.1 ");
+    buf.put(status.to_string().as_bytes());
+    buf.put(b" ");
+    buf.put(reason(status).as_bytes());
+    buf.put(b"\r\nDate: ");
+    worker.clock.with_date(|date| buf.put(date));
+    buf.put(b"\r\nContent-Type: ");
+    buf.put(media_type.as_bytes());
+    buf.put(b"\r\nContent-Length: ");
+    buf.put(body.len().to_string().as_bytes());
+    buf.put(b"\r\nServer: ");
+    buf.put(worker.settings.server.as_bytes());
+    buf.put(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
+    if !head_only {
+        buf.put(body.as_bytes());
+    }
+    buf
+}

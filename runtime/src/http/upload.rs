@@ -1,0 +1,87 @@
+//! The request body on its way to the upstream.
+
+use std::time::Duration;
+
+use osmia_core::http1::Body;
+use osmia_core::reply::Failure;
+
+use super::side::wait_alone;
+use crate::buf::{Buf, Class};
+use crate::net::{Net, Rx, Tx};
+use crate::worker::Worker;
+use crate::worker::deadline::{Direction, Slot};
+
+/// What an upload works on.
+pub struct Upload<'a, N: Net> {
+    /// The worker.
+    pub worker: &'a Worker<N>,
+    /// The connection's slot.
+    pub slot: &'a Slot,
+    /// From here.
+    pub client: &'a mut N::Rx,
+    /// To here.
+    pub upstream: &'a mut N::Tx,
+    /// Progress through the body; its first part may already be under way.
+    pub body: &'a mut Body,
+    /// Takes bytes of the next request that came with the end of the body.
+    pub early: &'a mut Option<Buf>,
+    /// Silence allowed towards the upstream.
+    pub send_timeout: Duration,
+    /// Bytes of the body read so far, for `client_max_body_size`.
+    pub received: &'a mut u64,
+}
+
+impl<N: Net> Upload<'_, N> {
+    /// Moves the rest of the body. An upstream that stops taking it is no error here: it may have
+    /// answered already, and what it said decides.
+    pub async fn run(mut self) -> Result<(), Failure> {
+        while !self.body.is_done() {
+            let mut buf = self.receive().await?;
+            let accepted = self.body.accept(buf.bytes_mut()).map_err(Failure::RequestBody)?;
+            if accepted.consumed < buf.len() {
+                *self.early = Some(Buf::copy_of(&buf.bytes()[accepted.consumed..]));
+            }
+            buf.truncate(accepted.kept);
+            if self.flush().await?.is_err() {
+                return Ok(());
+            }
+            if !buf.is_empty() {
+                self.upstream.start(buf);
+            }
+        }
+        let _ = self.flush().await?;
+        Ok(())
+    }
+
+    async fn receive(&mut self) -> Result<Buf, Failure> {
+        let timeout = self.worker.settings.downstream.body;
+        self.slot.set(Direction::Upload, self.worker.clock.now_ms(), timeout);
+        self.client.start(Buf::new(Class::Large), false);
+        let (client, upstream) = (&mut *self.client, &mut *self.upstream);
+        let (result, buf) =
+            wait_alone(self.slot, Direction::Upload, Failure::ClientTimeout, |cx| {
+                // What is being sent goes on meanwhile.
+                if upstream.is_busy() && upstream.poll(cx).is_ready() {
+                    // An error is seen by the next send, or in the response.
+                }
+                client.poll(cx)
+            })
+            .await?;
+        let received = result.map_err(|_| Failure::ClientGone)?;
+        if received == 0 {
+            return Err(Failure::ClientGone);
+        }
+        *self.received += received as u64;
+        let limit = self.worker.settings.client_max_body_bytes;
+        if limit > 0 && *self.received > limit {
+            return Err(Failure::BodyTooLarge);
+        }
+        Ok(buf)
+    }
+
+    async fn flush(&mut self) -> Result<std::io::Result<()>, Failure> {
+        self.slot.set(Direction::Upload, self.worker.clock.now_ms(), self.send_timeout);
+        let upstream = &mut *self.upstream;
+        wait_alone(self.slot, Direction::Upload, Failure::SendTimeout, |cx| upstream.poll(cx)).await
+    }
+}

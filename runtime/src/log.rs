@@ -1,0 +1,388 @@
+//! The access log, as a worker writes it: lines go into a batch of its own, batches to the disk
+//! thread.
+
+use std::cell::{Cell, RefCell};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use base64::Engine as _;
+use osmia_core::access_log::Format;
+use osmia_core::http1::fields::{self, Field};
+use osmia_core::http1::request::split_port;
+use osmia_core::http1::{RequestHead, ResponseHead};
+use osmia_core::path;
+use osmia_core::snapshot::{Node, Route};
+use osmia_core::vars::{Variable, VariableSource, names_field};
+
+use crate::disk::LogSink;
+use crate::http::exchange::Attempts;
+use crate::http::response::Delivery;
+
+/// A worker's access log.
+#[derive(Debug)]
+pub struct AccessLog {
+    format: Arc<Format>,
+    sink: LogSink,
+    /// Lines are handed over when this much is collected.
+    batch_bytes: usize,
+    batch: RefCell<Vec<u8>>,
+    /// Somebody asks for the times of connecting and of the response head.
+    times_upstream: bool,
+    /// Somebody asks for fields of responses.
+    reads_response_head: bool,
+    ids: RefCell<fastrand::Rng>,
+    time: TimeCache,
+}
+
+impl AccessLog {
+    /// A log that writes `format` to `sink` in batches of `batch_bytes`.
+    pub fn new(format: Arc<Format>, sink: LogSink, batch_bytes: usize) -> Self {
+        let times_upstream = format.variables().any(|variable| {
+            matches!(variable, Variable::UpstreamConnectTime | Variable::UpstreamHeaderTime)
+        });
+        let reads_response_head = format.variables().any(|variable| {
+            matches!(variable, Variable::SentHeader(_) | Variable::UpstreamHeader(_))
+        });
+        Self {
+            format,
+            sink,
+            batch_bytes,
+            batch: RefCell::default(),
+            times_upstream,
+            reads_response_head,
+            ids: RefCell::new(fastrand::Rng::new()),
+            time: TimeCache::default(),
+        }
+    }
+
+    /// Whether [`Attempts`] are to be timed in detail.
+    pub fn times_upstream(&self) -> bool {
+        self.times_upstream
+    }
+
+    /// Whether [`Delivery::head`] is to be kept.
+    pub fn reads_response_head(&self) -> bool {
+        self.reads_response_head
+    }
+
+    /// Adds the line of one request.
+    pub fn write(&self, record: &Record<'_>) {
+        let mut batch = self.batch.borrow_mut();
+        self.format.write_line(&Line { log: self, record }, &mut batch);
+        if batch.len() >= self.batch_bytes {
+            self.hand_over(&mut batch);
+        }
+    }
+
+    /// Hands the collected lines over.
+    pub fn flush(&self) {
+        let mut batch = self.batch.borrow_mut();
+        if !batch.is_empty() {
+            self.hand_over(&mut batch);
+        }
+    }
+
+    fn hand_over(&self, batch: &mut Vec<u8>) {
+        let empty = self.sink.recycle().unwrap_or_default();
+        self.sink.submit(std::mem::replace(batch, empty));
+    }
+}
+
+/// What is known of a request when it has ended.
+#[derive(Debug)]
+pub struct Record<'a> {
+    /// The client.
+    pub client: &'a crate::http::connection::ClientAddr,
+    /// Where it was accepted.
+    pub listener: &'a crate::worker::ListenerInfo,
+    /// Requests so far on the connection.
+    pub connection_requests: u32,
+    /// The request.
+    pub request: &'a RequestHead,
+    /// The upstream's response; of use if `delivery.answered`.
+    pub response: &'a ResponseHead,
+    /// What `request` was parsed from.
+    pub buf: &'a [u8],
+    /// The response as it was sent.
+    pub delivery: &'a Delivery,
+    /// The upstream's part.
+    pub attempts: &'a Attempts<'a>,
+    /// Bytes of the request's body.
+    pub body_received: u64,
+    /// From the head to the end.
+    pub duration: Duration,
+    /// Value of `Server`.
+    pub server: &'a str,
+}
+
+/// A record on its way into a line.
+struct Line<'a> {
+    log: &'a AccessLog,
+    record: &'a Record<'a>,
+}
+
+impl VariableSource for Line<'_> {
+    fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let record = self.record;
+        let set = match variable {
+            Variable::TimeLocal => self.log.time.local(out),
+            Variable::TimeIso8601 => self.log.time.iso8601(out),
+            Variable::Msec => millis(out, since_epoch()),
+            Variable::RequestId => {
+                let mut ids = self.log.ids.borrow_mut();
+                request_id(out, ids.u128(..))
+            }
+            _ => {
+                return record.append_request(variable, out)
+                    || record.append_response(variable, out)
+                    || record.append_upstream(variable, out);
+            }
+        };
+        set
+    }
+}
+
+impl Record<'_> {
+    fn append_request(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let request = self.request;
+        let span = |out: &mut Vec<u8>, bytes: &[u8]| put(out, bytes);
+        match variable {
+            Variable::RemoteAddr | Variable::RealipRemoteAddr => span(out, self.client.ip()),
+            Variable::RemotePort | Variable::RealipRemotePort => {
+                number(out, u64::from(self.client.addr.port()))
+            }
+            Variable::RemoteUser => self.remote_user(out),
+            Variable::Host => {
+                let start = out.len();
+                put(out, split_port(request.host.get(self.buf)).0);
+                out[start..].make_ascii_lowercase();
+                true
+            }
+            Variable::Request => {
+                let end = usize::from(request.target.end) + " HTTP/1.1".len();
+                let start = usize::from(request.method.start);
+                span(out, self.buf.get(start..end).unwrap_or_default())
+            }
+            Variable::RequestMethod => span(out, request.method.get(self.buf)),
+            Variable::RequestUri => span(out, request.target.get(self.buf)),
+            Variable::Uri => {
+                let (path, _) = path::split_query(request.path_query.get(self.buf));
+                path::normalize(path).is_ok_and(|path| put(out, &path))
+            }
+            Variable::Args => self.query().is_some_and(|query| put(out, query)),
+            Variable::IsArgs => {
+                span(out, if self.query().is_some() { b"?" } else { b"" })
+            }
+            Variable::Arg(name) => self.argument(name).is_some_and(|value| put(out, value)),
+            Variable::Cookie(name) => self.cookie(name).is_some_and(|value| put(out, value)),
+            Variable::Header(name) => header(&request.fields, self.buf, name, out),
+            Variable::ContentType => header(&request.fields, self.buf, "content-type", out),
+            Variable::ContentLength => header(&request.fields, self.buf, "content-length", out),
+            Variable::Scheme => span(out, b"http"),
+            Variable::Https => span(out, b""),
+            Variable::ServerProtocol => {
+                span(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
+            }
+            Variable::ServerAddr => {
+                put(out, self.listener.addr.ip().to_string().as_bytes())
+            }
+            Variable::ServerPort => span(out, self.listener.port.as_bytes()),
+            Variable::RequestLength => number(out, request.len as u64 + self.body_received),
+            Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
+            Variable::Pid => number(out, u64::from(std::process::id())),
+            Variable::Hostname => {
+                put(out, rustix::system::uname().nodename().to_bytes())
+            }
+            Variable::NginxVersion => span(out, env!("CARGO_PKG_VERSION").as_bytes()),
+            _ => false,
+        }
+    }
+
+    fn append_response(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        match variable {
+            Variable::Status => number(out, u64::from(self.delivery.status)),
+            Variable::BodyBytesSent => number(out, self.delivery.body_bytes),
+            Variable::BytesSent => number(out, self.delivery.sent_bytes),
+            Variable::RequestTime => millis(out, self.duration),
+            Variable::RequestCompletion => {
+                put(out, if self.delivery.status == 499 { b"" } else { b"OK" })
+            }
+            Variable::SentHeader(name) if &**name == "server" => {
+                put(out, self.server.as_bytes())
+            }
+            Variable::SentHeader(name) | Variable::UpstreamHeader(name) => {
+                self.delivery.answered
+                    && header(&self.response.fields, &self.delivery.head, name, out)
+            }
+            _ => false,
+        }
+    }
+
+    fn append_upstream(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let attempts = self.attempts;
+        let Some(node) = attempts.node else {
+            return match variable {
+                Variable::RouteId => route(attempts, out, |route| &route.id),
+                Variable::RouteName => route(attempts, out, |route| &route.name),
+                Variable::UpstreamScheme => put(out, b"http"),
+                _ => false,
+            };
+        };
+        match variable {
+            Variable::RouteId => route(attempts, out, |route| &route.id),
+            Variable::RouteName => route(attempts, out, |route| &route.name),
+            Variable::UpstreamScheme => put(out, b"http"),
+            Variable::UpstreamHost => put(out, attempts.host(node, self.request, self.buf)),
+            Variable::UpstreamUri => true,
+            Variable::BalancerIp => put(out, node.addr.ip().to_string().as_bytes()),
+            Variable::BalancerPort => number(out, u64::from(node.addr.port())),
+            Variable::UpstreamAddr => {
+                list(out, attempts, |out, label, _, _| put(out, label.as_bytes()))
+            }
+            Variable::UpstreamStatus => {
+                list(out, attempts, |out, _, status, _| number(out, u64::from(status)))
+            }
+            Variable::UpstreamResponseTime => {
+                list(out, attempts, |out, _, _, took| millis(out, took))
+            }
+            Variable::UpstreamConnectTime => {
+                attempts.connect_time.is_some_and(|time| millis(out, time))
+            }
+            Variable::UpstreamHeaderTime => {
+                let times = self.delivery.head_at.zip(attempts.began);
+                times.is_some_and(|(head, began)| millis(out, head.duration_since(began)))
+            }
+            Variable::UpstreamResponseLength => number(out, self.delivery.body_bytes),
+            _ => false,
+        }
+    }
+
+    fn query(&self) -> Option<&[u8]> {
+        path::split_query(self.request.path_query.get(self.buf)).1
+    }
+
+    fn argument(&self, name: &str) -> Option<&[u8]> {
+        self.query()?.split(|byte| *byte == b'&').find_map(|pair| {
+            let mut parts = pair.splitn(2, |byte| *byte == b'=');
+            let key = parts.next()?;
+            key.eq_ignore_ascii_case(name.as_bytes()).then(|| parts.next().unwrap_or_default())
+        })
+    }
+
+    fn cookie(&self, name: &str) -> Option<&[u8]> {
+        fields::values(&self.request.fields, self.buf, "cookie").find_map(|line| {
+            line.split(|byte| *byte == b';').find_map(|pair| {
+                let pair = pair.trim_ascii_start();
+                let rest = pair.strip_prefix(name.as_bytes())?;
+                rest.strip_prefix(b"=")
+            })
+        })
+    }
+
+    /// The user name of `Authorization: Basic`.
+    fn remote_user(&self, out: &mut Vec<u8>) -> bool {
+        let decode = || {
+            let value = self.request.value(self.buf, "authorization")?;
+            let (scheme, encoded) = value.split_at_checked(6)?;
+            if !scheme.eq_ignore_ascii_case(b"basic ") {
+                return None;
+            }
+            let decoded =
+                base64::engine::general_purpose::STANDARD.decode(encoded.trim_ascii()).ok()?;
+            let end = decoded.iter().position(|byte| *byte == b':')?;
+            Some(decoded[..end].to_vec())
+        };
+        decode().is_some_and(|user| put(out, &user))
+    }
+}
+
+fn route(attempts: &Attempts<'_>, out: &mut Vec<u8>, field: fn(&Route) -> &str) -> bool {
+    attempts.route.is_some_and(|route| put(out, field(route).as_bytes()))
+}
+
+/// Values of all attempts, separated as nginx does.
+fn list(
+    out: &mut Vec<u8>,
+    attempts: &Attempts<'_>,
+    mut write: impl FnMut(&mut Vec<u8>, &str, u16, Duration) -> bool,
+) -> bool {
+    for failed in &attempts.failed {
+        write(out, &failed.node.label, failed.status, failed.took);
+        out.extend_from_slice(b", ");
+    }
+    let Some(Node { label, .. }) = attempts.node else { return false };
+    let took = attempts.began.map(|began| began.elapsed()).unwrap_or_default();
+    write(out, label, attempts.status, took)
+}
+
+fn header(head: &[Field], buf: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
+    let mut found = false;
+    for field in head.iter().filter(|field| names_field(name, field.name.get(buf))) {
+        if found {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(field.value.get(buf));
+        found = true;
+    }
+    found
+}
+
+fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    out.extend_from_slice(bytes);
+    true
+}
+
+fn number(out: &mut Vec<u8>, value: u64) -> bool {
+    put(out, itoa::Buffer::new().format(value).as_bytes())
+}
+
+/// Seconds with three decimals.
+fn millis(out: &mut Vec<u8>, duration: Duration) -> bool {
+    number(out, duration.as_secs());
+    let millis = duration.subsec_millis();
+    let digit = |divisor: u32| b'0' + (millis / divisor % 10) as u8;
+    put(out, &[b'.', digit(100), digit(10), digit(1)])
+}
+
+fn request_id(out: &mut Vec<u8>, id: u128) -> bool {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let start = out.len();
+    out.resize(start + 32, 0);
+    for (at, byte) in out[start..].iter_mut().enumerate() {
+        *byte = DIGITS[(id >> (4 * at)) as usize & 15];
+    }
+    true
+}
+
+fn since_epoch() -> Duration {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
+}
+
+/// Local times, formatted once per second.
+#[derive(Debug, Default)]
+struct TimeCache {
+    second: Cell<u64>,
+    local: RefCell<String>,
+    iso8601: RefCell<String>,
+}
+
+impl TimeCache {
+    fn refresh(&self) {
+        let second = since_epoch().as_secs();
+        if self.second.replace(second) != second {
+            let now = jiff::Zoned::now();
+            *self.local.borrow_mut() = now.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
+            *self.iso8601.borrow_mut() = now.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string();
+        }
+    }
+
+    fn local(&self, out: &mut Vec<u8>) -> bool {
+        self.refresh();
+        put(out, self.local.borrow().as_bytes())
+    }
+
+    fn iso8601(&self, out: &mut Vec<u8>) -> bool {
+        self.refresh();
+        put(out, self.iso8601.borrow().as_bytes())
+    }
+}

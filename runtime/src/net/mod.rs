@@ -1,0 +1,89 @@
+//! Byte transports as the request's life sees them.
+//!
+//! The pipeline in `crate::http` is written against these traits. [`tcp`] implements them on
+//! monoio; [`sim`] on a virtual link and clock, so that a client, the gateway and an upstream can
+//! be joined in a test without a socket.
+//!
+//! The shape follows completion-based I/O: at most one receive and one send per direction are
+//! under way, each owns its buffer until it completes, and both are polled in place rather than
+//! held as futures, so that a receive stays armed while something else is awaited. A receive is
+//! never dropped while it may still deliver: bytes would be lost.
+
+pub mod sim;
+pub mod tcp;
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::task::{Context, Poll};
+
+use crate::buf::Buf;
+
+/// What a worker needs from the outside.
+pub trait Net: 'static {
+    /// Receiving half of a connection.
+    type Rx: Rx;
+    /// Sending half of a connection.
+    type Tx: Tx;
+
+    /// Opens a connection.
+    fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Conn<Self>>>;
+
+    /// Waits until something can be received, holding no buffer meanwhile. Nothing may be under way
+    /// in either direction.
+    fn park(&self, conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>>;
+
+    /// Runs `task` on this thread.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static);
+}
+
+/// Both halves of a connection.
+pub struct Conn<N: Net + ?Sized> {
+    /// Receiving half.
+    pub rx: N::Rx,
+    /// Sending half.
+    pub tx: N::Tx,
+}
+
+/// Outcome of an operation with the buffer it used.
+pub type Done<T> = (io::Result<T>, Buf);
+
+/// The receiving half of a connection.
+pub trait Rx: 'static {
+    /// Begins to receive behind what `buf` holds. Nothing else may be under way.
+    ///
+    /// `cancelable`: [`park`](Self::park) may be called before it completes.
+    fn start(&mut self, buf: Buf, cancelable: bool);
+
+    /// Whether a receive is under way (or completed and not taken).
+    fn is_armed(&self) -> bool;
+
+    /// Takes the completed receive: the bytes received (0: end of stream) and the buffer.
+    /// Pending for ever if none was started.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Done<usize>>;
+
+    /// Whether the armed receive can be cancelled without losing bytes.
+    fn is_cancelable(&self) -> bool;
+
+    /// Asks for the armed receive to be cancelled; it then completes soon, with bytes or with
+    /// `ECANCELED`.
+    fn cancel(&mut self);
+}
+
+/// The sending half of a connection.
+pub trait Tx: 'static {
+    /// Begins to send all of `buf`. Nothing else may be under way.
+    ///
+    /// The caller's task is not woken by its completion until [`poll`](Self::poll) has been called
+    /// with its waker; a send is usually done by the time the answer to it arrives.
+    fn start(&mut self, buf: Buf);
+
+    /// Whether a send is under way (or completed and not taken).
+    fn is_busy(&self) -> bool;
+
+    /// Completes when all is sent or sending failed; at once if nothing is under way.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
+
+    /// Ends the sending direction.
+    fn shutdown(&mut self);
+}

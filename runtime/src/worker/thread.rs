@@ -1,0 +1,387 @@
+//! A worker's thread: pinned, with its event loop, its listeners and its feed of snapshots.
+
+use std::fs::File;
+use std::future::poll_fn;
+use std::io::{self, Read};
+use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::os::fd::{AsFd, OwnedFd};
+use std::panic::AssertUnwindSafe;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::task::Poll;
+use std::thread::JoinHandle;
+use std::time::{Instant, SystemTime};
+
+use crossbeam_channel::Sender;
+use monoio::net::{TcpListener, TcpStream};
+use osmia_config_sync::publish::WorkerFeed;
+use osmia_core::settings::Driver;
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
+
+use super::driver::{DriverError, EventLoop, Kind};
+use super::stats::Stats;
+use super::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
+use crate::http::connection;
+use crate::log::AccessLog;
+use crate::net::tcp::{self, Tcp};
+
+/// What the supervisor wants of a worker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Command {
+    /// Serve.
+    Run = 0,
+    /// Stop accepting, serve what was accepted, then end.
+    Drain = 1,
+    /// End at once.
+    Stop = 2,
+}
+
+/// The supervisor's line to a worker.
+#[derive(Debug)]
+pub struct Control {
+    command: AtomicU8,
+    wake: OwnedFd,
+}
+
+impl Control {
+    /// A line with `Run` on it.
+    pub fn new() -> io::Result<Self> {
+        let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
+        Ok(Self { command: AtomicU8::new(Command::Run as u8), wake })
+    }
+
+    /// Tells the worker.
+    pub fn send(&self, command: Command) {
+        self.command.store(command as u8, Ordering::Release);
+        // The counter saturates only after 2^64 wakes.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn command(&self) -> Command {
+        match self.command.load(Ordering::Acquire) {
+            0 => Command::Run,
+            1 => Command::Drain,
+            _ => Command::Stop,
+        }
+    }
+}
+
+/// What a worker needs to start.
+#[derive(Debug)]
+pub struct Plan {
+    /// Position among the workers.
+    pub id: usize,
+    /// Core to pin to.
+    pub core: Option<usize>,
+    /// Which event loop.
+    pub driver: Driver,
+    /// Settings of the request path.
+    pub settings: PipelineSettings,
+    /// Bound sockets.
+    pub listeners: Vec<(StdListener, bool)>,
+    /// Snapshots.
+    pub feed: WorkerFeed,
+    /// The supervisor's line.
+    pub control: Arc<Control>,
+    /// Counters.
+    pub stats: Arc<Stats>,
+    /// Access log.
+    pub log: Option<AccessLog>,
+    /// Told once: the event loop in use, or why there is none.
+    pub ready: Sender<Result<Kind, DriverError>>,
+}
+
+/// Starts the thread. `ended` is called when it ends, however it does.
+pub fn spawn(plan: Plan, ended: impl FnOnce() + Send + 'static) -> io::Result<JoinHandle<()>> {
+    std::thread::Builder::new().name(format!("osmia-worker-{}", plan.id)).spawn(move || {
+        let outcome = std::panic::catch_unwind(AssertUnwindSafe(|| run(plan)));
+        ended();
+        if let Err(panic) = outcome {
+            std::panic::resume_unwind(panic);
+        }
+    })
+}
+
+fn run(plan: Plan) {
+    if let Some(core) = plan.core
+        && let Err(error) = pin(core)
+    {
+        tracing::warn!(worker = plan.id, core, "cannot pin to the core: {error}");
+    }
+    let id = plan.id;
+    let fallback = |error: &io::Error| {
+        if id == 0 {
+            tracing::warn!(
+                "io_uring is not available, using epoll: {error}. To allow it: sysctl \
+                 kernel.io_uring_disabled=0, and in containers a seccomp profile that permits it"
+            );
+        }
+    };
+    match EventLoop::new(plan.driver, fallback) {
+        Ok(mut event_loop) => {
+            let kind = event_loop.kind();
+            event_loop.run(serve(plan, kind));
+        }
+        Err(error) => {
+            let _ = plan.ready.send(Err(error));
+        }
+    }
+}
+
+fn pin(core: usize) -> io::Result<()> {
+    let mut set = rustix::thread::CpuSet::new();
+    set.set(core);
+    Ok(rustix::thread::sched_setaffinity(None, &set)?)
+}
+
+async fn serve(plan: Plan, kind: Kind) {
+    let Plan { id, settings, listeners, feed, control, stats, log, ready, .. } = plan;
+    let worker = Rc::new(Worker::new(id, Tcp, settings, stats, log));
+    tick(&worker, Instant::now());
+    if let Ok(snapshot) = feed.snapshots.recv() {
+        worker.install(LocalSnapshot::new(snapshot, Some(feed.retired.clone())));
+    }
+    let started = start_tasks(&worker, &listeners, feed);
+    if let Err(error) = started {
+        let _ = ready.send(Err(DriverError::Epoll(error)));
+        return;
+    }
+    let _ = ready.send(Ok(kind));
+    drop(ready);
+    if let Err(error) = obey(&worker, &control, &listeners).await {
+        tracing::error!(worker = id, "lost the supervisor's control line: {error}");
+    }
+    if let Some(log) = &worker.log {
+        log.flush();
+    }
+}
+
+fn start_tasks(
+    worker: &Rc<Worker<Tcp>>,
+    listeners: &[(StdListener, bool)],
+    feed: WorkerFeed,
+) -> io::Result<()> {
+    for (listener, access_log) in listeners {
+        let info = Rc::new(ListenerInfo::new(listener.local_addr()?, *access_log));
+        let listener = TcpListener::from_std(listener.try_clone()?)?;
+        monoio::spawn(accept_loop(Rc::clone(worker), listener, info));
+    }
+    monoio::spawn(tick_loop(Rc::clone(worker), timer()?));
+    monoio::spawn(feed_loop(Rc::clone(worker), feed));
+    Ok(())
+}
+
+/// Follows the supervisor until the worker's work is done.
+async fn obey(
+    worker: &Rc<Worker<Tcp>>,
+    control: &Control,
+    listeners: &[(StdListener, bool)],
+) -> io::Result<()> {
+    let wake = Wakeup::new(control.wake.as_fd().try_clone_to_owned()?)?;
+    loop {
+        match control.command() {
+            Command::Run => {}
+            Command::Stop => return Ok(()),
+            Command::Drain => {
+                if !worker.is_draining() {
+                    worker.drain();
+                    close_listeners(worker, listeners);
+                    monoio::spawn(report_drained(Rc::clone(worker), control.wake.try_clone()?));
+                }
+                if worker.deadlines.is_empty() {
+                    return Ok(());
+                }
+            }
+        }
+        wake.wait().await?;
+    }
+}
+
+/// Wakes the control loop when the last connection is gone.
+async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
+    let Ok(timer) = timer().and_then(Wakeup::new) else { return };
+    while !worker.deadlines.is_empty() {
+        if timer.wait().await.is_err() {
+            break;
+        }
+    }
+    let _ = rustix::io::write(&wake, &1_u64.to_ne_bytes());
+}
+
+/// Takes every connection whose handshake is complete, then ends listening. The kernel would reset
+/// them otherwise.
+fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)]) {
+    for (listener, access_log) in listeners {
+        let Ok(addr) = listener.local_addr() else { continue };
+        let info = Rc::new(ListenerInfo::new(addr, *access_log));
+        if listener.set_nonblocking(true).is_ok() {
+            while let Ok((stream, peer)) = listener.accept() {
+                if let Ok(stream) = TcpStream::from_std(stream) {
+                    connection::accept(worker, tcp::split(stream), peer, Rc::clone(&info));
+                }
+            }
+        }
+        // Ends the accept that is under way, too.
+        if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+            tracing::debug!(%addr, "closing the listener: {error}");
+        }
+    }
+}
+
+async fn accept_loop(worker: Rc<Worker<Tcp>>, listener: TcpListener, info: Rc<ListenerInfo>) {
+    // Given up for a moment when descriptors run out, so that a waiting client can be told no.
+    let mut spare = File::open("/dev/null").ok();
+    let mut shed = ShedReport::default();
+    loop {
+        match listener.accept().await {
+            Ok((stream, addr)) => {
+                connection::accept(&worker, tcp::split(stream), addr, Rc::clone(&info));
+            }
+            Err(_) if worker.is_draining() => return,
+            Err(error) if is_exhausted(&error) => {
+                shed.report(&worker, &info, &error);
+                drop(spare.take());
+                if let Ok((stream, _)) = listener.accept().await {
+                    worker.stats.shed.add(1);
+                    drop(stream);
+                }
+                // The descriptor is closed by the loop's next turn; and whoever waits longer may
+                // find that one has become free.
+                next_tick(&worker).await;
+                spare = File::open("/dev/null").ok();
+            }
+            Err(error) => {
+                // The client gave up between its handshake and the accept, or similar.
+                tracing::debug!(worker = worker.id, listener = %info.addr, "accept: {error}");
+                if !is_transient(&error) {
+                    tracing::error!(worker = worker.id, listener = %info.addr, "accept: {error}");
+                    return;
+                }
+            }
+        }
+    }
+}
+
+/// Tells of shed connections, but not of each.
+#[derive(Default)]
+struct ShedReport {
+    next_ms: u64,
+}
+
+impl ShedReport {
+    const PAUSE_MS: u64 = 10_000;
+
+    fn report(&mut self, worker: &Worker<Tcp>, info: &ListenerInfo, error: &io::Error) {
+        let now = worker.clock.now_ms();
+        if now >= self.next_ms {
+            self.next_ms = now + Self::PAUSE_MS;
+            tracing::error!(
+                worker = worker.id,
+                listener = %info.addr,
+                open = worker.stats.open.get(),
+                "refusing connections: {error}; raise the limit of open files (ulimit -Hn, \
+                 LimitNOFILE= in a systemd unit)"
+            );
+        }
+    }
+}
+
+/// Waits for the worker's next tick.
+async fn next_tick(worker: &Worker<Tcp>) {
+    let slot = worker.deadlines.register();
+    slot.want_nudge();
+    poll_fn(|cx| {
+        slot.attach(cx);
+        if slot.take_nudge() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+}
+
+fn is_exhausted(error: &io::Error) -> bool {
+    matches!(
+        error.raw_os_error(),
+        Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM | libc::ENOBUFS)
+    )
+}
+
+fn is_transient(error: &io::Error) -> bool {
+    !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
+}
+
+async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
+    let WorkerFeed { snapshots, wake, retired } = feed;
+    let wake = match Wakeup::new(wake) {
+        Ok(wake) => wake,
+        Err(error) => {
+            tracing::error!(worker = worker.id, "no configuration updates: {error}");
+            return;
+        }
+    };
+    while wake.wait().await.is_ok() {
+        while let Ok(snapshot) = snapshots.try_recv() {
+            worker.install(LocalSnapshot::new(snapshot, Some(retired.clone())));
+        }
+    }
+}
+
+async fn tick_loop(worker: Rc<Worker<Tcp>>, timer: OwnedFd) {
+    let began = Instant::now();
+    let timer = match Wakeup::new(timer) {
+        Ok(timer) => timer,
+        Err(error) => {
+            tracing::error!(worker = worker.id, "no ticks, timeouts will not work: {error}");
+            return;
+        }
+    };
+    while timer.wait().await.is_ok() {
+        tick(&worker, began);
+    }
+}
+
+fn tick(worker: &Worker<Tcp>, began: Instant) {
+    let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
+    worker.clock.advance(now, SystemTime::now());
+    worker.sweep();
+}
+
+/// A timer descriptor that fires every [`TICK`]: waiting for it costs the loop nothing, where a
+/// timeout argument would cost every turn.
+fn timer() -> io::Result<OwnedFd> {
+    let flags = TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK;
+    let timer = rustix::time::timerfd_create(TimerfdClockId::Monotonic, flags)?;
+    let tick = Timespec { tv_sec: 0, tv_nsec: i64::from(TICK.subsec_nanos()) };
+    let spec = Itimerspec { it_interval: tick, it_value: tick };
+    rustix::time::timerfd_settime(&timer, TimerfdTimerFlags::empty(), &spec)?;
+    Ok(timer)
+}
+
+/// An eventfd or timerfd in the event loop.
+struct Wakeup {
+    /// monoio polls any descriptor that it is given as a stream.
+    stream: TcpStream,
+    file: File,
+}
+
+impl Wakeup {
+    fn new(fd: OwnedFd) -> io::Result<Self> {
+        let file = File::from(fd.try_clone()?);
+        Ok(Self { stream: TcpStream::from_std(StdStream::from(fd))?, file })
+    }
+
+    /// Waits until it fires, and resets it.
+    async fn wait(&self) -> io::Result<()> {
+        let mut count = [0; 8];
+        loop {
+            self.stream.readable(false).await?;
+            match (&self.file).read(&mut count) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result.map(|_| ()),
+            }
+        }
+    }
+}
+
+const _: () = assert!(TICK.as_secs() == 0);

@@ -1,0 +1,152 @@
+//! What a worker keeps per upstream and per node: balancer state and idle connections.
+
+use std::task::{Context, Waker};
+use std::time::Duration;
+
+use osmia_core::balancer::RoundRobin;
+use osmia_core::snapshot::{Balancer, KeepalivePool, Slot, Upstream};
+
+use crate::buf::{Buf, Class};
+use crate::net::{Conn, Net, Rx, Tx};
+
+/// An established connection to a node. While it is idle its receive is armed, so that the node
+/// closing it is noticed, and the next response needs no further operation.
+pub struct UpstreamConn<N: Net> {
+    /// The transport.
+    pub conn: Conn<N>,
+    /// Requests sent on it so far.
+    pub requests: u32,
+    /// Whether its last response did not fit into a small buffer.
+    pub large: bool,
+    idle_since_ms: u64,
+}
+
+impl<N: Net> UpstreamConn<N> {
+    /// A fresh connection.
+    pub fn new(conn: Conn<N>) -> Self {
+        Self { conn, requests: 0, large: false, idle_since_ms: 0 }
+    }
+
+    /// Arms the receive for the next response, unless it is.
+    pub fn arm(&mut self) {
+        if !self.conn.rx.is_armed() {
+            let class = if self.large { Class::Large } else { Class::Small };
+            self.conn.rx.start(Buf::new(class), false);
+        }
+    }
+
+    /// Nothing is owed in either direction. A receive that completed means that the node closed
+    /// the connection, or sent what nobody asked for.
+    fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.conn.tx.is_busy() && self.conn.rx.poll(&mut cx).is_pending()
+    }
+}
+
+struct Pool<N: Net> {
+    generation: u32,
+    idle: Vec<UpstreamConn<N>>,
+    limits: KeepalivePool,
+}
+
+/// Tables indexed by [`Slot`].
+pub struct Upstreams<N: Net> {
+    balancers: Vec<(u32, RoundRobin)>,
+    pools: Vec<Pool<N>>,
+}
+
+impl<N: Net> Default for Upstreams<N> {
+    fn default() -> Self {
+        Self { balancers: Vec::new(), pools: Vec::new() }
+    }
+}
+
+impl<N: Net> Upstreams<N> {
+    /// Chooses a node of `upstream` that is not in `tried` (a bit per node index).
+    pub fn pick(&mut self, upstream: &Upstream, tried: u64) -> Option<usize> {
+        let Slot { index, generation } = upstream.slot;
+        let index = index as usize;
+        if self.balancers.len() <= index {
+            self.balancers.resize_with(index + 1, Default::default);
+        }
+        let entry = &mut self.balancers[index];
+        if entry.0 != generation {
+            *entry = (generation, RoundRobin::default());
+        }
+        match upstream.balancer {
+            Balancer::RoundRobin => entry.1.pick(&upstream.nodes, tried),
+        }
+    }
+
+    /// An idle connection of `pool` that is still good.
+    pub fn take(&mut self, pool: Slot) -> Option<UpstreamConn<N>> {
+        let pool = self.pools.get_mut(pool.index as usize).filter(|p| p.generation == pool.generation)?;
+        loop {
+            let mut candidate = pool.idle.pop()?;
+            if candidate.is_quiet() {
+                return Some(candidate);
+            }
+        }
+    }
+
+    /// Keeps a connection for later, if it is in order and there is room; otherwise closes it.
+    pub fn put(
+        &mut self,
+        slot: Slot,
+        limits: KeepalivePool,
+        mut conn: UpstreamConn<N>,
+        now_ms: u64,
+    ) {
+        if conn.requests >= limits.requests {
+            return;
+        }
+        conn.arm();
+        let index = slot.index as usize;
+        while self.pools.len() <= index {
+            self.pools.push(Pool { generation: 0, idle: Vec::new(), limits });
+        }
+        let pool = &mut self.pools[index];
+        if pool.generation != slot.generation {
+            pool.generation = slot.generation;
+            pool.idle.clear();
+        }
+        pool.limits = limits;
+        if pool.idle.len() < limits.size as usize && conn.is_sent() {
+            conn.idle_since_ms = now_ms;
+            pool.idle.push(conn);
+        }
+    }
+
+    /// Closes idle connections that the node closed or that have been idle for too long.
+    pub fn sweep(&mut self, now_ms: u64) {
+        for pool in &mut self.pools {
+            let timeout = duration_ms(pool.limits.idle_timeout);
+            pool.idle.retain_mut(|conn| {
+                now_ms.saturating_sub(conn.idle_since_ms) < timeout && conn.is_quiet()
+            });
+        }
+    }
+
+    /// Closes all idle connections.
+    pub fn clear(&mut self) {
+        self.pools.iter_mut().for_each(|pool| pool.idle.clear());
+    }
+
+    /// Idle connections.
+    pub fn idle(&self) -> usize {
+        self.pools.iter().map(|pool| pool.idle.len()).sum()
+    }
+}
+
+impl<N: Net> UpstreamConn<N> {
+    /// Whether the last send has completed. Its waker was never registered, so look.
+    fn is_sent(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        matches!(self.conn.tx.poll(&mut cx), std::task::Poll::Ready(Ok(())))
+    }
+}
+
+/// A duration in milliseconds, saturating.
+pub fn duration_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
