@@ -2,6 +2,8 @@
 //!
 //! `make fuzz` runs the same functions under a fuzzer that learns; this holds the line between.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "test code")]
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 
@@ -35,7 +37,18 @@ fn run(target: Target, seeds: &[Vec<u8>], rounds: u32) -> Result<(u32, u32), Vec
 
 fn mutate(input: &mut Vec<u8>, seeds: &[Vec<u8>], random: &mut Random) {
     const PIECES: [&[u8]; 12] = [
-        b"\r\n", b"\n", b"\r", b"\r\n\r\n", b":", b" ", b"\t", b",", b"0", b";a=b", b"%2e", b"/../",
+        b"\r\n",
+        b"\n",
+        b"\r",
+        b"\r\n\r\n",
+        b":",
+        b" ",
+        b"\t",
+        b",",
+        b"0",
+        b";a=b",
+        b"%2e",
+        b"/../",
     ];
     let at = random.below(input.len() + 1);
     match random.below(6) {

@@ -24,6 +24,10 @@ use crate::worker::thread::{self, Command, Control, Plan};
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(5);
+/// How long workers may take to stop.
+const STOP_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked whether they have.
+const STOP_POLL: Duration = Duration::from_millis(2);
 /// How long a worker may take to start.
 const START_DEADLINE: Duration = Duration::from_secs(60);
 
@@ -260,10 +264,15 @@ impl Supervisor {
     /// Ends workers, the sync thread and the disk thread, in this order.
     fn end(&mut self) {
         self.command(Command::Stop);
+        let deadline = Instant::now() + STOP_DEADLINE;
         for (id, worker) in self.workers.iter_mut().enumerate() {
-            if let Some(thread) = worker.thread.take()
-                && thread.join().is_err()
-            {
+            let Some(thread) = worker.thread.take() else { continue };
+            while !thread.is_finished() && Instant::now() < deadline {
+                std::thread::sleep(STOP_POLL);
+            }
+            if !thread.is_finished() {
+                tracing::error!(worker = id, "the worker does not stop; leaving it behind");
+            } else if thread.join().is_err() {
                 tracing::error!(worker = id, "the worker panicked");
             }
         }

@@ -113,13 +113,16 @@ fn rotate(
 }
 
 fn weighted(nodes: &[Node], tried: u64, accounts: &mut [Account]) -> Result<Option<usize>, Stale> {
-    let known = accounts.iter().map(|account| account.weight);
-    if !nodes.iter().map(|node| node.weight).eq(known) {
+    if nodes.len() != accounts.len() {
         return Err(Stale);
     }
     let mut total = 0;
     let mut best: Option<(usize, i64)> = None;
-    for (index, account) in accounts.iter_mut().enumerate() {
+    for (index, (node, account)) in nodes.iter().zip(&mut *accounts).enumerate() {
+        if node.weight != account.weight {
+            // The accounts raised so far do not matter: all are made anew.
+            return Err(Stale);
+        }
         if account.weight == 0 || tried & bit(index) != 0 {
             continue;
         }

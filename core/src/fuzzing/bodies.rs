@@ -199,7 +199,10 @@ fn is_trailer(line: &[u8]) -> bool {
     let (name, value) = line.split_at(colon);
     let is_token = |byte: &u8| byte.is_ascii_graphic() && !b"\"(),/:;<=>?@[\\]{}".contains(byte);
     let is_odd = FORBIDDEN.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()));
-    !name.is_empty() && name.iter().all(is_token) && !value.iter().any(|byte| is_control(*byte)) && !is_odd
+    !name.is_empty()
+        && name.iter().all(is_token)
+        && !value.iter().any(|byte| is_control(*byte))
+        && !is_odd
 }
 
 fn is_control(byte: u8) -> bool {

@@ -53,10 +53,7 @@ impl Body {
             BodyLength::Chunked => State::Chunked(ChunkedDecoder::new(limits)),
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self {
-            state,
-            keep_framing,
-        }
+        Self { state, keep_framing }
     }
 
     /// Whether all of it has been accepted. A close-delimited body never says so.
@@ -77,17 +74,11 @@ impl Body {
     /// its very start. Nothing is moved unless something is cut out.
     pub fn accept(&mut self, buf: &mut [u8]) -> Result<Accepted, BodyError> {
         match &mut self.state {
-            State::UntilClose => Ok(Accepted {
-                consumed: buf.len(),
-                kept: buf.len(),
-            }),
+            State::UntilClose => Ok(Accepted { consumed: buf.len(), kept: buf.len() }),
             State::Remaining(bytes) => {
                 let len = usize::try_from(*bytes).unwrap_or(usize::MAX).min(buf.len());
                 *bytes -= len as u64;
-                Ok(Accepted {
-                    consumed: len,
-                    kept: len,
-                })
+                Ok(Accepted { consumed: len, kept: len })
             }
             State::Chunked(decoder) => {
                 let (mut consumed, mut kept) = (0, 0);

@@ -99,9 +99,7 @@ impl ChunkedDecoder {
     }
 
     fn take_data(&mut self, available: usize) -> Option<(Piece, usize)> {
-        let len = usize::try_from(self.remaining)
-            .unwrap_or(usize::MAX)
-            .min(available);
+        let len = usize::try_from(self.remaining).unwrap_or(usize::MAX).min(available);
         self.remaining -= len as u64;
         if self.remaining == 0 {
             self.state = State::DataCr;
@@ -133,11 +131,7 @@ impl ChunkedDecoder {
             State::SizeLf => {
                 expect(byte, b'\n')?;
                 self.line_bytes = 0;
-                if self.remaining == 0 {
-                    State::TrailerStart
-                } else {
-                    State::Data
-                }
+                if self.remaining == 0 { State::TrailerStart } else { State::Data }
             }
             State::DataCr => {
                 expect(byte, b'\r')?;
@@ -197,10 +191,7 @@ impl ChunkedDecoder {
                 Ok(State::TrailerName)
             }
             (State::TrailerName, b':') => {
-                let name = self
-                    .name
-                    .get(..usize::from(self.name_len))
-                    .unwrap_or_default();
+                let name = self.name.get(..usize::from(self.name_len)).unwrap_or_default();
                 if is_forbidden_trailer(name) {
                     return Err(BodyError::ForbiddenTrailer);
                 }
@@ -216,11 +207,7 @@ impl ChunkedDecoder {
 }
 
 fn expect(byte: u8, wanted: u8) -> Result<(), BodyError> {
-    if byte == wanted {
-        Ok(())
-    } else {
-        Err(BodyError::ChunkLineEnd)
-    }
+    if byte == wanted { Ok(()) } else { Err(BodyError::ChunkLineEnd) }
 }
 
 /// Framing, routing, authentication and the form of the content must be known before the body
@@ -238,9 +225,7 @@ fn is_forbidden_trailer(name: &[u8]) -> bool {
         "set-cookie",
     ];
     !matches!(Known::of(name), Known::Other | Known::Date | Known::Server)
-        || OTHERS
-            .iter()
-            .any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
+        || OTHERS.iter().any(|other| name.eq_ignore_ascii_case(other.as_bytes()))
 }
 
 #[cfg(test)]
@@ -276,10 +261,7 @@ mod tests {
         let body = b"5;a=\"b\";c\r\nhello\r\n6 ;x\r\n world\r\n0\r\nX-Sum: 1\r\nY:\r\n\r\n";
         assert_eq!(decode_all_splits(body), Ok((b"hello world".to_vec(), true)));
         assert_eq!(decode_all_splits(b"0\r\n\r\n"), Ok((vec![], true)));
-        assert_eq!(
-            decode_all_splits(b"00A\r\n0123456789\r\n0\r\n\r\n").map(|r| r.1),
-            Ok(true)
-        );
+        assert_eq!(decode_all_splits(b"00A\r\n0123456789\r\n0\r\n\r\n").map(|r| r.1), Ok(true));
     }
 
     #[test]
@@ -298,20 +280,12 @@ mod tests {
             (b"5\r\nhello0\r\n\r\n", BodyError::ChunkLineEnd),
             (b"5\r\nhello\n0\r\n\r\n", BodyError::ChunkLineEnd),
             (b"fffffffffffffffff\r\n", BodyError::ChunkSizeOverflow),
-            (
-                b"0\r\nContent-Length: 5\r\n\r\n",
-                BodyError::ForbiddenTrailer,
-            ),
+            (b"0\r\nContent-Length: 5\r\n\r\n", BodyError::ForbiddenTrailer),
             (b"0\r\nX-A : 5\r\n\r\n", BodyError::Trailer),
             (b"0\r\nX: a\rb\r\n\r\n", BodyError::ChunkLineEnd),
         ];
         for (input, error) in cases {
-            assert_eq!(
-                decode_all_splits_err(input),
-                Err(error),
-                "{}",
-                input.escape_ascii()
-            );
+            assert_eq!(decode_all_splits_err(input), Err(error), "{}", input.escape_ascii());
         }
     }
 
@@ -321,11 +295,7 @@ mod tests {
 
     #[test]
     fn bounds_lines_and_trailers() {
-        let limits = HttpLimits {
-            chunk_line_bytes: 8,
-            trailer_bytes: 8,
-            ..HttpLimits::default()
-        };
+        let limits = HttpLimits { chunk_line_bytes: 8, trailer_bytes: 8, ..HttpLimits::default() };
         let run = |mut input: &[u8]| -> Result<bool, BodyError> {
             let mut decoder = ChunkedDecoder::new(&limits);
             while let Some((_, len)) = decoder.next_piece(input)? {
@@ -334,15 +304,70 @@ mod tests {
             Ok(decoder.is_done())
         };
         assert_eq!(run(b"5;aaaaaaaaaaaa\r\n"), Err(BodyError::ChunkLineTooLong));
-        assert_eq!(
-            run(b"000000000000001\r\n"),
-            Err(BodyError::ChunkLineTooLong)
-        );
-        assert_eq!(
-            run(b"0\r\nA: 1234567\r\n\r\n"),
-            Err(BodyError::TrailersTooLarge)
-        );
+        assert_eq!(run(b"000000000000001\r\n"), Err(BodyError::ChunkLineTooLong));
+        assert_eq!(run(b"0\r\nA: 1234567\r\n\r\n"), Err(BodyError::TrailersTooLarge));
         assert_eq!(run(b"0\r\nA: 1\r\n\r\n"), Ok(true));
+    }
+
+    #[test]
+    fn limits_are_exact() {
+        let limits = HttpLimits { chunk_line_bytes: 8, trailer_bytes: 8, ..HttpLimits::default() };
+        let run = |input: &str| {
+            let mut decoder = ChunkedDecoder::new(&limits);
+            let mut rest = input.as_bytes();
+            while let Some((_, len)) = decoder.next_piece(rest)? {
+                rest = &rest[len..];
+            }
+            Ok(decoder.is_done())
+        };
+        assert_eq!(run("00000001\r\nx\r\n0;123456\r\n\r\n"), Ok(true));
+        assert_eq!(run("000000001"), Err(BodyError::ChunkLineTooLong));
+        assert_eq!(run("0;1234567"), Err(BodyError::ChunkLineTooLong));
+        assert_eq!(run("0\r\nA: 345\r\n\r\n"), Ok(true));
+        assert_eq!(run("0\r\nA:\r\nB:\r\n\r\n"), Ok(true));
+        assert_eq!(run("0\r\nA: 3456\r\n"), Err(BodyError::TrailersTooLarge));
+        assert_eq!(run("0\r\nA:\r\nB:\r\nC"), Err(BodyError::TrailersTooLarge));
+    }
+
+    #[test]
+    fn sizes_end_before_they_overflow() {
+        let size = |line: &str| {
+            let input = format!("{line}\r\n");
+            let mut decoder = ChunkedDecoder::new(&HttpLimits::default());
+            decoder.next_piece(input.as_bytes()).map(|_| decoder.remaining)
+        };
+        assert_eq!(size("0fffffffffffffff"), Ok((1 << 60) - 1));
+        assert_eq!(size("fffffffffffffff"), Ok((1 << 60) - 1));
+        assert_eq!(size("1000000000000000"), Err(BodyError::ChunkSizeOverflow));
+        assert_eq!(size("0000000000000001"), Ok(1));
+        assert_eq!(size("00000000000000001"), Err(BodyError::ChunkSizeOverflow));
+    }
+
+    #[test]
+    fn trailers_hold_nothing_that_had_to_be_known_before() {
+        let run = |name: &str| {
+            let input = format!("0\r\n{name}: x\r\n\r\n");
+            decode(input.as_bytes(), 0).map(|(_, done)| done)
+        };
+        for name in [
+            "Host",
+            "transfer-encoding",
+            "Content-Length",
+            "TE",
+            "Trailer",
+            "Connection",
+            "Authorization",
+            "Set-Cookie",
+            "content-type",
+            "X-Forwarded-For",
+            "Proxy-Authorization",
+        ] {
+            assert_eq!(run(name), Err(BodyError::ForbiddenTrailer), "{name}");
+        }
+        let long = "x".repeat(300);
+        for name in ["X-Sum", "Date", "Server-Timing", "Hosts", "grpc-status", &long] {
+            assert_eq!(run(name), Ok(true), "{name}");
+        }
     }
 
     proptest! {

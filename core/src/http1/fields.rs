@@ -16,17 +16,13 @@ impl Span {
     /// The span that `part` takes in `whole`; `part` must be a slice of `whole`'s first 64 KiB.
     pub(super) fn of(whole: &[u8], part: &[u8]) -> Self {
         let start = (part.as_ptr() as usize).wrapping_sub(whole.as_ptr() as usize);
-        Self {
-            start: start as u16,
-            end: (start + part.len()) as u16,
-        }
+        Self { start: start as u16, end: (start + part.len()) as u16 }
     }
 
     /// The bytes of this span in `buf`; empty if `buf` is not the buffer it came from.
     #[inline]
     pub fn get(self, buf: &[u8]) -> &[u8] {
-        buf.get(usize::from(self.start)..usize::from(self.end))
-            .unwrap_or_default()
+        buf.get(usize::from(self.start)..usize::from(self.end)).unwrap_or_default()
     }
 
     /// Length in bytes.
@@ -147,11 +143,7 @@ pub(super) fn collect(
         let name = Span::of(head, header.name.as_bytes());
         strict &= crlf_before(usize::from(name.start));
         let known = Known::of(header.name.as_bytes());
-        Field {
-            name,
-            value: Span::of(head, header.value),
-            known,
-        }
+        Field { name, value: Span::of(head, header.value), known }
     }));
     strict
 }
@@ -180,6 +172,11 @@ pub(super) struct ConnectionOptions {
 
 impl ConnectionOptions {
     pub(super) fn add(&mut self, value: &[u8]) -> Result<(), HeadError> {
+        // Nearly always it is this alone.
+        if value.eq_ignore_ascii_case(b"keep-alive") {
+            self.keep_alive = true;
+            return Ok(());
+        }
         for token in tokens(value) {
             if token.eq_ignore_ascii_case(b"close") {
                 self.close = true;
@@ -200,10 +197,7 @@ impl ConnectionOptions {
 
 /// The members of a comma-separated list, without surrounding white space; empty ones are skipped.
 pub fn tokens(value: &[u8]) -> impl Iterator<Item = &[u8]> {
-    value
-        .split(|byte| *byte == b',')
-        .map(<[u8]>::trim_ascii)
-        .filter(|token| !token.is_empty())
+    value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|token| !token.is_empty())
 }
 
 /// Marks the fields that `Connection` names as [`Known::Named`] (RFC 9110, section 7.6.1). What
@@ -226,10 +220,7 @@ pub(super) fn mark_named(fields: &mut [Field], buf: &[u8]) {
 
 fn may_be_named(known: Known) -> bool {
     use Known::{Connection, ContentLength, Host, TransferEncoding, Upgrade};
-    !matches!(
-        known,
-        Connection | ContentLength | Host | TransferEncoding | Upgrade
-    )
+    !matches!(known, Connection | ContentLength | Host | TransferEncoding | Upgrade)
 }
 
 /// `Content-Length` as RFC 9110, section 8.6 defines it: decimal digits only.
@@ -237,9 +228,7 @@ pub(super) fn content_length(value: &[u8]) -> Result<u64, HeadError> {
     if value.is_empty() || value.len() > 18 || !value.iter().all(u8::is_ascii_digit) {
         return Err(HeadError::InvalidContentLength);
     }
-    Ok(value
-        .iter()
-        .fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
+    Ok(value.iter().fold(0, |sum, digit| sum * 10 + u64::from(digit - b'0')))
 }
 
 /// Adds a `Transfer-Encoding` value to what was seen of it (RFC 9112, section 6.1).

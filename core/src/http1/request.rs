@@ -60,11 +60,7 @@ impl RequestHead {
         if !self.read(buf, limits) {
             let ended = self.scan.advance(Kind::Request, buf, limits)?;
             debug_assert!(!ended, "httparse refuses what the scan accepts");
-            return if ended {
-                Err(HeadError::StartLine)
-            } else {
-                Ok(false)
-            };
+            return if ended { Err(HeadError::StartLine) } else { Ok(false) };
         }
         self.interpret(buf)?;
         Ok(true)
@@ -74,10 +70,7 @@ impl RequestHead {
     pub fn reset(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        *self = Self {
-            fields,
-            ..Self::default()
-        };
+        *self = Self { fields, ..Self::default() };
     }
 
     /// Reads a complete head within its limits. `false`: it is none, which leaves the reason open.
@@ -88,12 +81,8 @@ impl RequestHead {
         let mut request = httparse::Request::new(&mut []);
         let parsed = request.parse_with_uninit_headers(window, slots);
         // Also of a head that is refused, for the access log.
-        self.method = request
-            .method
-            .map_or(Span::default(), |m| Span::of(buf, m.as_bytes()));
-        self.target = request
-            .path
-            .map_or(Span::default(), |p| Span::of(buf, p.as_bytes()));
+        self.method = request.method.map_or(Span::default(), |m| Span::of(buf, m.as_bytes()));
+        self.target = request.path.map_or(Span::default(), |p| Span::of(buf, p.as_bytes()));
         let Ok(httparse::Status::Complete(len)) = parsed else {
             return false;
         };
@@ -181,10 +170,7 @@ impl RequestHead {
             _ => {}
         }
         let rest = strip_scheme(target).ok_or(HeadError::Target)?;
-        let end = rest
-            .iter()
-            .position(|b| matches!(b, b'/' | b'?'))
-            .unwrap_or(rest.len());
+        let end = rest.iter().position(|b| matches!(b, b'/' | b'?')).unwrap_or(rest.len());
         let (authority, path_query) = rest.split_at(end);
         if !is_authority(authority) {
             return Err(HeadError::InvalidHost);
@@ -201,10 +187,7 @@ impl RequestHead {
 
     /// Whether the method may be repeated without harm (RFC 9110, section 9.2.2).
     pub fn is_idempotent(&self, buf: &[u8]) -> bool {
-        matches!(
-            self.method.get(buf),
-            b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS"
-        )
+        matches!(self.method.get(buf), b"GET" | b"HEAD" | b"PUT" | b"DELETE" | b"OPTIONS")
     }
 
     /// Whether the method is `HEAD`: its response has no body.
@@ -235,32 +218,56 @@ impl Offer {
 fn strip_scheme(target: &[u8]) -> Option<&[u8]> {
     ["http://", "https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
-        start
-            .eq_ignore_ascii_case(scheme.as_bytes())
-            .then_some(rest)
+        start.eq_ignore_ascii_case(scheme.as_bytes()).then_some(rest)
     })
 }
 
 /// `uri-host [":" port]` (RFC 9110, section 7.2), without user information.
 pub fn is_authority(value: &[u8]) -> bool {
-    let (host, port) = split_port(value);
-    let host_ok = match host {
-        [b'[', inner @ .., b']'] => is_ipv6(inner),
-        _ => is_reg_name(host),
+    let rest = match value {
+        [b'[', rest @ ..] => skip_ipv6(rest),
+        _ => skip_reg_name(value),
     };
-    host_ok && port.is_none_or(is_port)
+    match rest {
+        Some([]) => true,
+        Some([b':', port @ ..]) => is_port(port),
+        _ => false,
+    }
 }
 
-fn is_ipv6(inner: &[u8]) -> bool {
-    std::str::from_utf8(inner).is_ok_and(|text| text.parse::<Ipv6Addr>().is_ok())
+/// What follows an IPv6 address and its bracket.
+fn skip_ipv6(value: &[u8]) -> Option<&[u8]> {
+    let (address, rest) = value.split_at_checked(value.iter().position(|byte| *byte == b']')?)?;
+    std::str::from_utf8(address).ok()?.parse::<Ipv6Addr>().ok()?;
+    rest.get(1..)
+}
+
+/// What follows a `reg-name` of RFC 3986, section 3.2.2, which is not empty (RFC 9110, section
+/// 4.2.1).
+fn skip_reg_name(value: &[u8]) -> Option<&[u8]> {
+    const ALLOWED: [bool; 256] = fields::table(
+        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%",
+    );
+    let mut escapes = false;
+    let len = value.iter().position(|byte| {
+        escapes |= *byte == b'%';
+        !ALLOWED[usize::from(*byte)]
+    });
+    let (name, rest) = value.split_at(len.unwrap_or(value.len()));
+    let fits = (1..=HOST_BYTES).contains(&name.len());
+    (fits && (!escapes || has_whole_escapes(name))).then_some(rest)
+}
+
+/// Whether two hexadecimal digits follow each percent sign.
+fn has_whole_escapes(name: &[u8]) -> bool {
+    name.split(|byte| *byte == b'%').skip(1).all(|part| {
+        matches!(part, [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit())
+    })
 }
 
 /// Splits `host[:port]`; the port is without its colon.
 pub fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let from = authority
-        .iter()
-        .rposition(|b| *b == b']')
-        .map_or(0, |at| at + 1);
+    let from = authority.iter().rposition(|b| *b == b']').map_or(0, |at| at + 1);
     match authority[from..].iter().position(|b| *b == b':') {
         Some(at) => (&authority[..from + at], Some(&authority[from + at + 1..])),
         None => (authority, None),
@@ -270,26 +277,7 @@ pub fn split_port(authority: &[u8]) -> (&[u8], Option<&[u8]>) {
 fn is_port(port: &[u8]) -> bool {
     port.len() <= 5
         && port.iter().all(u8::is_ascii_digit)
-        && port
-            .iter()
-            .fold(0_u32, |sum, b| sum * 10 + u32::from(b - b'0'))
-            <= 65_535
-}
-
-/// `reg-name` of RFC 3986, section 3.2.2, but not empty (RFC 9110, section 4.2.1).
-fn is_reg_name(host: &[u8]) -> bool {
-    const ALLOWED: [bool; 256] = fields::table(
-        b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%",
-    );
-    let escaped = |tail: &[u8]| matches!(tail, [high, low, ..] if is_hex(*high) && is_hex(*low));
-    (1..=HOST_BYTES).contains(&host.len())
-        && host.iter().enumerate().all(|(at, byte)| {
-            ALLOWED[usize::from(*byte)] && (*byte != b'%' || escaped(&host[at + 1..]))
-        })
-}
-
-fn is_hex(byte: u8) -> bool {
-    byte.is_ascii_hexdigit()
+        && port.iter().fold(0_u32, |sum, b| sum * 10 + u32::from(b - b'0')) <= 65_535
 }
 
 #[cfg(test)]

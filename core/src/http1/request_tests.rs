@@ -41,7 +41,8 @@ fn get(lines: &str) -> Vec<u8> {
 
 #[test]
 fn reads_the_parts_of_a_head() {
-    let buf = b"POST /a?b=c HTTP/1.1\r\nHost: h.example:80\r\nX-Empty:\r\nX-A: \t b c \t\r\n\r\nrest";
+    let buf =
+        b"POST /a?b=c HTTP/1.1\r\nHost: h.example:80\r\nX-Empty:\r\nX-A: \t b c \t\r\n\r\nrest";
     let head = parse(buf);
     assert_eq!(head.len, buf.len() - 4);
     assert_eq!(head.method.get(buf), b"POST");
@@ -56,7 +57,7 @@ fn reads_the_parts_of_a_head() {
 }
 
 #[test]
-fn is_refused_for_the_exact_reason() {
+fn syntax_is_refused_for_the_exact_reason() {
     let cases: &[(&[u8], HeadError)] = &[
         // The start line.
         (b"\x16\x03\x01\x02\x00\x01", HeadError::StartLine),
@@ -102,6 +103,15 @@ fn is_refused_for_the_exact_reason() {
         (b"GET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n", HeadError::FoldedLine),
         (b"GET / HTTP/1.1\r\nX: a\r\n\tb\r\n\r\n", HeadError::FoldedLine),
         (b"GET / HTTP/1.1\r\n X: a\r\n\r\n", HeadError::FoldedLine),
+    ];
+    for (bytes, error) in cases {
+        assert_eq!(refuse(bytes), *error, "{}", bytes.escape_ascii());
+    }
+}
+
+#[test]
+fn meaning_is_refused_for_the_exact_reason() {
+    let cases: &[(&[u8], HeadError)] = &[
         // The target.
         (b"GET /a\x01b HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::Target),
         (b"GET /a\tb HTTP/1.1\r\nHost: a\r\n\r\n", HeadError::Target),
@@ -159,10 +169,7 @@ fn is_refused_for_the_exact_reason() {
         ),
         (&get("Transfer-Encoding: gzip, chunked\r\n"), HeadError::UnsupportedEncoding),
         (&get("Transfer-Encoding: ,chunked\r\n"), HeadError::UnsupportedEncoding),
-        (
-            b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n",
-            HeadError::EncodingInHttp10,
-        ),
+        (b"POST / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::EncodingInHttp10),
         (&get("Expect: 200-ok\r\n"), HeadError::UnsupportedExpect),
         (&get("Expect: 100-continue, x\r\n"), HeadError::UnsupportedExpect),
     ];
@@ -250,7 +257,8 @@ fn configured_limits_beyond_the_hard_ones_are_cut_down() {
     assert_eq!(parse_with(&many, &limits).unwrap().unwrap().fields.len(), 256);
     let verdict = parse_with(&get(&"A: 1\r\n".repeat(256)), &limits).map(|head| head.is_some());
     assert_eq!(verdict, Err(HeadError::TooManyFields));
-    let verdict = RequestHead::default().parse(&get(&format!("A: {}\r\n", "a".repeat(70_000))), &limits);
+    let verdict =
+        RequestHead::default().parse(&get(&format!("A: {}\r\n", "a".repeat(70_000))), &limits);
     assert_eq!(verdict, Err(HeadError::HeadTooLarge));
 }
 
@@ -320,15 +328,51 @@ fn forms_of_the_target() {
 #[test]
 fn hosts_are_names_or_addresses() {
     for host in [
-        "a", "A.b-c_d~.example", "192.0.2.1", "a:80", "a:", "a:65535", "[::1]", "[::1]:443",
-        "[2001:db8::192.0.2.1]", "a%2Db", "x!$&'()*+,;=y",
+        "a",
+        "A.b-c_d~.example",
+        "192.0.2.1",
+        "a:80",
+        "a:",
+        "a:65535",
+        "[::1]",
+        "[::1]:443",
+        "[2001:db8::192.0.2.1]",
+        "a%2Db",
+        "x!$&'()*+,;=y",
     ] {
         assert!(is_authority(host.as_bytes()), "{host}");
     }
     for host in [
-        "", ":80", "a:65536", "a:-1", "a:8o", "a:80:80", "a:000080", "a b", "a/b", "a@b", "a\\b",
-        "[::1", "::1", "[]", "[::g]", "[::1]x", "[::1]:x", "x[::1]", "[fe80::1%25eth0]", "[v1.a]",
-        "a%2", "a%zz", "a%", "a\tb", "a\u{e9}", "a?b", "a#b", "\"a\"", "<a>", "a,b c",
+        "",
+        ":80",
+        "a:65536",
+        "a:-1",
+        "a:8o",
+        "a:80:80",
+        "a:000080",
+        "a b",
+        "a/b",
+        "a@b",
+        "a\\b",
+        "[::1",
+        "::1",
+        "[]",
+        "[::g]",
+        "[::1]x",
+        "[::1]:x",
+        "x[::1]",
+        "[fe80::1%25eth0]",
+        "[v1.a]",
+        "a%2",
+        "a%zz",
+        "a%",
+        "a\tb",
+        "a\u{e9}",
+        "a?b",
+        "a#b",
+        "\"a\"",
+        "<a>",
+        "a,b c",
     ] {
         assert!(!is_authority(host.as_bytes()), "{host}");
     }
@@ -350,7 +394,10 @@ fn framing_and_expectations() {
     assert_eq!(body(""), BodyLength::Known(0));
     assert_eq!(body("Content-Length: 0\r\n"), BodyLength::Known(0));
     assert_eq!(body("content-length:007\r\n"), BodyLength::Known(7));
-    assert_eq!(body("Content-Length: 999999999999999999\r\n"), BodyLength::Known(10_u64.pow(18) - 1));
+    assert_eq!(
+        body("Content-Length: 999999999999999999\r\n"),
+        BodyLength::Known(10_u64.pow(18) - 1)
+    );
     assert_eq!(body("Transfer-Encoding: CHUNKED\r\n"), BodyLength::Chunked);
     let expects = |lines: &str| parse(&get(lines)).expect_continue;
     assert!(expects("Expect: 100-Continue\r\nContent-Length: 1\r\n"));
@@ -428,8 +475,15 @@ fn the_number_of_named_fields_is_limited() {
 fn methods() {
     let of = |method: &str| parse(format!("{method} / HTTP/1.0\r\n\r\n").as_bytes());
     for (method, idempotent) in [
-        ("GET", true), ("HEAD", true), ("PUT", true), ("DELETE", true), ("OPTIONS", true),
-        ("POST", false), ("PATCH", false), ("get", false), ("X", false),
+        ("GET", true),
+        ("HEAD", true),
+        ("PUT", true),
+        ("DELETE", true),
+        ("OPTIONS", true),
+        ("POST", false),
+        ("PATCH", false),
+        ("get", false),
+        ("X", false),
     ] {
         let buf = format!("{method} / HTTP/1.0\r\n\r\n");
         assert_eq!(of(method).is_idempotent(buf.as_bytes()), idempotent, "{method}");

@@ -56,11 +56,7 @@ impl ResponseHead {
         if !self.read(buf, limits) {
             let ended = self.scan.advance(Kind::Response, buf, limits)?;
             debug_assert!(!ended, "httparse refuses what the scan accepts");
-            return if ended {
-                Err(HeadError::StartLine)
-            } else {
-                Ok(false)
-            };
+            return if ended { Err(HeadError::StartLine) } else { Ok(false) };
         }
         self.interpret(buf, asked)?;
         Ok(true)
@@ -70,10 +66,7 @@ impl ResponseHead {
     pub fn reset(&mut self) {
         let mut fields = std::mem::take(&mut self.fields);
         fields.clear();
-        *self = Self {
-            fields,
-            ..Self::default()
-        };
+        *self = Self { fields, ..Self::default() };
     }
 
     /// Reads a complete head within its limits. `false`: it is none, which leaves the reason open.

@@ -74,10 +74,7 @@ fn is_refused_for_the_exact_reason() {
             b"HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             HeadError::UnsupportedEncoding,
         ),
-        (
-            b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",
-            HeadError::EncodingInHttp10,
-        ),
+        (b"HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", HeadError::EncodingInHttp10),
     ];
     for (bytes, error) in cases {
         assert_eq!(refuse(GET, bytes), *error, "{}", bytes.escape_ascii());

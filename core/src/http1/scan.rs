@@ -78,11 +78,7 @@ impl Scan {
         let (window, is_full) = head_window(buf, limits);
         while self.state != State::Done {
             let Some(byte) = window.get(usize::from(self.at)) else {
-                return if is_full {
-                    Err(HeadError::HeadTooLarge)
-                } else {
-                    Ok(false)
-                };
+                return if is_full { Err(HeadError::HeadTooLarge) } else { Ok(false) };
             };
             self.state = self.step(kind, *byte, window, limits)?;
             self.at += 1;
@@ -95,10 +91,7 @@ impl Scan {
 
     fn skip_value(&mut self, window: &[u8]) {
         let rest = window.get(usize::from(self.at)..).unwrap_or_default();
-        let run = rest
-            .iter()
-            .position(|byte| !is_text_byte(*byte))
-            .unwrap_or(rest.len());
+        let run = rest.iter().position(|byte| !is_text_byte(*byte)).unwrap_or(rest.len());
         self.at += run as u16;
     }
 
@@ -239,9 +232,5 @@ impl Scan {
 }
 
 fn after_cr(byte: u8, next: State) -> Result<State, HeadError> {
-    if byte == b'\n' {
-        Ok(next)
-    } else {
-        Err(HeadError::BareLineEnd)
-    }
+    if byte == b'\n' { Ok(next) } else { Err(HeadError::BareLineEnd) }
 }

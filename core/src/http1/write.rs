@@ -56,11 +56,7 @@ pub fn request_head(
     out.put(b"\r\nX-Real-IP: ");
     out.put(rewrite.client_ip);
     out.put(b"\r\nX-Forwarded-For: ");
-    for field in request
-        .fields
-        .iter()
-        .filter(|field| field.known == Known::XForwardedFor)
-    {
+    for field in request.fields.iter().filter(|field| field.known == Known::XForwardedFor) {
         if !field.value.is_empty() {
             out.put(field.value.get(buf));
             out.put(b", ");
@@ -73,38 +69,27 @@ pub fn request_head(
     out.put(b"\r\nX-Forwarded-Host: ");
     out.put(host);
     out.put(b"\r\nX-Forwarded-Port: ");
-    out.put(
-        split_port(host)
-            .1
-            .filter(|port| !port.is_empty())
-            .unwrap_or(rewrite.server_port),
-    );
+    out.put(split_port(host).1.filter(|port| !port.is_empty()).unwrap_or(rewrite.server_port));
     out.put(b"\r\n");
     let upgrade = rewrite.upgrade && request.upgrade;
     if upgrade {
         out.put(b"Connection: upgrade\r\n");
     }
-    copy_fields(
-        out,
-        &request.fields,
-        request.len,
-        buf,
-        |field| match field.known {
-            Known::Host
-            | Known::Expect
-            | Known::XRealIp
-            | Known::XForwardedFor
-            | Known::XForwardedProto
-            | Known::XForwardedHost
-            | Known::XForwardedPort
-            | Known::Forwarded => false,
-            Known::Upgrade => upgrade,
-            Known::ContentLength | Known::TransferEncoding => {
-                !request.odd_framing || is_plain_framing(field, buf)
-            }
-            known => !known.is_hop_by_hop(),
-        },
-    );
+    copy_fields(out, &request.fields, request.len, buf, |field| match field.known {
+        Known::Host
+        | Known::Expect
+        | Known::XRealIp
+        | Known::XForwardedFor
+        | Known::XForwardedProto
+        | Known::XForwardedHost
+        | Known::XForwardedPort
+        | Known::Forwarded => false,
+        Known::Upgrade => upgrade,
+        Known::ContentLength | Known::TransferEncoding => {
+            !request.odd_framing || is_plain_framing(field, buf)
+        }
+        known => !known.is_hop_by_hop(),
+    });
     if request.odd_framing {
         put_odd_framing(out, &request.fields, buf, |_| true);
     }
@@ -220,20 +205,14 @@ pub fn response_head(
         };
         keeps && !replace_framing && !response.forbids_framing()
     };
-    copy_fields(
-        out,
-        &response.fields,
-        response.len,
-        buf,
-        |field| match field.known {
-            Known::Server => false,
-            Known::Upgrade => rewrite.connection == ConnectionField::Upgrade,
-            Known::ContentLength | Known::TransferEncoding => {
-                keeps_framing(field) && (!response.odd_framing || is_plain_framing(field, buf))
-            }
-            known => !known.is_hop_by_hop(),
-        },
-    );
+    copy_fields(out, &response.fields, response.len, buf, |field| match field.known {
+        Known::Server => false,
+        Known::Upgrade => rewrite.connection == ConnectionField::Upgrade,
+        Known::ContentLength | Known::TransferEncoding => {
+            keeps_framing(field) && (!response.odd_framing || is_plain_framing(field, buf))
+        }
+        known => !known.is_hop_by_hop(),
+    });
     if replace_framing {
         put_framing(out, response, rewrite.framing);
     } else if response.odd_framing {
@@ -265,10 +244,7 @@ fn put_status_line(out: &mut impl Sink, response: &ResponseHead, buf: &[u8]) {
     const VERSION: usize = "HTTP/1.1".len();
     const STATUS: usize = "HTTP/1.1 200".len();
     let end = response.len.saturating_sub(2);
-    let first = response
-        .fields
-        .first()
-        .map_or(end, |field| usize::from(field.name.start));
+    let first = response.fields.first().map_or(end, |field| usize::from(field.name.start));
     out.put(b"HTTP/1.1");
     out.put(buf.get(VERSION..STATUS).unwrap_or_default());
     if buf.get(STATUS) != Some(&b' ') {
@@ -326,10 +302,7 @@ fn copy_fields(
         }
     }
     if let Some(start) = run {
-        out.put(
-            buf.get(start..head_len.saturating_sub(2))
-                .unwrap_or_default(),
-        );
+        out.put(buf.get(start..head_len.saturating_sub(2)).unwrap_or_default());
     }
 }
 

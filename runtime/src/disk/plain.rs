@@ -8,7 +8,7 @@ use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use super::wake::{Wake, wait_for};
-use super::writer::{Appended, Io, Writer};
+use super::writer::{Appended, Cut, Io, Writer};
 
 /// Blocks in each call; its futures are ready when they are first polled.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ impl Io for PlainIo {
         file.try_clone()
     }
 
-    async fn append(&self, file: &mut File, data: &[u8], _end: u64, _all: bool) -> Appended {
+    async fn append(&self, file: &mut File, data: &[u8], _cut: Cut) -> Appended {
         let mut bytes = 0;
         while bytes < data.len() {
             match file.write(&data[bytes..]) {

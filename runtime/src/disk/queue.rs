@@ -221,5 +221,24 @@ pub(super) fn queue(capacity: usize, batch_bytes: usize) -> std::io::Result<(Log
 
 /// Lines in `bytes`.
 pub(super) fn count_lines(bytes: &[u8]) -> u64 {
-    bytes.iter().map(|&b| u64::from(b == b'\n')).sum()
+    // In bytes as long as they cannot overflow: the compiler counts a whole vector at a time.
+    bytes
+        .chunks(usize::from(u8::MAX))
+        .map(|chunk| chunk.iter().map(|&b| u8::from(b == b'\n')).sum::<u8>())
+        .map(u64::from)
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_are_counted() {
+        assert_eq!(count_lines(b""), 0);
+        assert_eq!(count_lines(b"a\n\nb"), 2);
+        for lines in [254, 255, 256, 1000] {
+            assert_eq!(count_lines(&vec![b'\n'; lines]), lines as u64);
+        }
+    }
 }

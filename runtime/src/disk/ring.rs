@@ -28,7 +28,7 @@ use glommio::{LocalExecutorBuilder, Placement};
 use io_uring::opcode;
 
 use super::wake::Wake;
-use super::writer::{Appended, CHUNK, Io, Writer};
+use super::writer::{Appended, CHUNK, Cut, Io, Writer};
 
 /// Direct writes begin and end at multiples of this: no disk or file system asks for more.
 const BLOCK: usize = 4096;
@@ -146,21 +146,24 @@ impl Io for RingIo {
         })
     }
 
-    async fn append(&self, file: &mut RingFile, data: &[u8], end: u64, all: bool) -> Appended {
+    async fn append(&self, file: &mut RingFile, data: &[u8], cut: Cut) -> Appended {
         let mut done = 0;
-        if file.direct.is_some() && data.len() >= DIRECT_BYTES_MIN {
+        if let Cut::Anywhere { end } | Cut::KeepRest { end } = cut
+            && file.direct.is_some()
+            && data.len() >= DIRECT_BYTES_MIN
+        {
             let to_boundary = (end.next_multiple_of(BLOCK as u64) - end) as usize;
-            let head = append_buffered(&file.buffered, &data[..to_boundary], end).await;
+            let head = append_buffered(&file.buffered, &data[..to_boundary]).await;
             if head.error.is_some() {
                 return head;
             }
-            done = head.bytes
-                + append_direct(file, &data[head.bytes..], end + head.bytes as u64).await;
-            if !all && data.len() - done < BLOCK {
+            let end = end + head.bytes as u64;
+            done = head.bytes + append_direct(file, &data[head.bytes..], end).await;
+            if matches!(cut, Cut::KeepRest { .. }) && data.len() - done < BLOCK {
                 return Appended { bytes: done, error: None };
             }
         }
-        let rest = append_buffered(&file.buffered, &data[done..], end + done as u64).await;
+        let rest = append_buffered(&file.buffered, &data[done..]).await;
         Appended { bytes: done + rest.bytes, error: rest.error }
     }
 
@@ -204,11 +207,11 @@ async fn listen(bell: Rc<BufferedFile>) {
 }
 
 /// Appends all of `data` through the page cache.
-async fn append_buffered(file: &BufferedFile, data: &[u8], end: u64) -> Appended {
+async fn append_buffered(file: &BufferedFile, data: &[u8]) -> Appended {
     let mut bytes = 0;
     while bytes < data.len() {
-        // The kernel ignores the position of an O_APPEND file.
-        match file.write_at(data[bytes..].to_vec(), end + bytes as u64).await {
+        // The position does not matter: the file is open with O_APPEND.
+        match file.write_at(data[bytes..].to_vec(), 0).await {
             Ok(0) => {
                 return Appended { bytes, error: Some(io::ErrorKind::WriteZero.into()) };
             }

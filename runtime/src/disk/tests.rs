@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, Read as _};
+use std::io::{self, Read as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -224,6 +224,7 @@ on_each_backend! {
     a_line_is_visible_without_a_shutdown,
     what_was_in_the_file_stays,
     lines_go_on_after_a_truncation,
+    lines_of_others_in_the_same_file_stay,
     rotation_by_size_loses_nothing,
     rotation_keeps_the_newest_only,
     rotation_by_time_follows_the_clock,
@@ -323,6 +324,23 @@ fn lines_go_on_after_a_truncation(preference: Preference) {
     let after = Lines::new(2).batch(200_000);
     fixture.submit(&after);
     fixture.expect(&after);
+}
+
+fn lines_of_others_in_the_same_file_stay(preference: Preference) {
+    let fixture = Fixture::start(preference);
+    let mut lines = Lines::new(5);
+    let mut want = String::new();
+    for round in 0..4 {
+        let batch = lines.batch(if round % 2 == 0 { 100 } else { 400_000 });
+        fixture.submit(&batch);
+        want += &batch;
+        wait_for(&fixture.path(), &want);
+        let theirs = format!("theirs {round}\n");
+        let mut file = fs::File::options().append(true).open(fixture.path()).unwrap();
+        file.write_all(theirs.as_bytes()).unwrap();
+        want += &theirs;
+    }
+    fixture.expect(&want);
 }
 
 fn rotation_by_size_loses_nothing(preference: Preference) {
@@ -632,4 +650,18 @@ fn a_full_device_drops_and_counts() {
     sink.submit(b"one\ntwo\n".to_vec());
     disk.shutdown(PATIENCE).unwrap();
     assert_eq!(sink.dropped_lines(), 2);
+}
+
+#[test]
+fn adhoc_wake() {
+    for p in [Preference::RingDirect, Preference::Plain] {
+        let fixture = Fixture::start(p);
+        let mut n = 0u64;
+        for round in 0..1500u64 {
+            std::thread::scope(|s| { for _ in 0..3 { let sink = fixture.disk.sink(); s.spawn(move || { for _ in 0..(round % 5) { sink.submit(b"x\n".to_vec()); } }); } });
+            n += 3 * (round % 5) * 2;
+            wait_until(|| fs::metadata(fixture.path()).unwrap().len() == n);
+        }
+        drop(fixture);
+    }
 }

@@ -39,14 +39,12 @@ pub(super) trait Io {
     /// Makes the backend's view of `file`, which the caller keeps open.
     fn adopt(&self, file: &File) -> impl Future<Output = io::Result<Self::File>>;
 
-    /// Appends `data`. `end` is the file's length, as a hint for alignment. Unless `all`, a backend
-    /// may leave the last bytes for the next call.
+    /// Appends `data`, cut as `cut` allows.
     fn append(
         &self,
         file: &mut Self::File,
         data: &[u8],
-        end: u64,
-        all: bool,
+        cut: Cut,
     ) -> impl Future<Output = Appended>;
 
     /// Waits until the bell rings, or for `timeout`.
@@ -57,6 +55,17 @@ pub(super) trait Io {
         &self,
         job: impl FnOnce() -> T + Send + 'static,
     ) -> impl Future<Output = T>;
+}
+
+/// Whether a backend may cut an append into several writes, to align them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Cut {
+    /// One write: others write to the same file, and a line cut in two would be torn apart.
+    Never,
+    /// Anywhere. The file ends at `end`.
+    Anywhere { end: u64 },
+    /// Anywhere, and the last bytes may be left for the next append.
+    KeepRest { end: u64 },
 }
 
 /// What became of an append.
@@ -91,6 +100,8 @@ pub(super) struct Writer {
     torn: bool,
     /// The file's length after our last write.
     len: u64,
+    /// Another process appends to the file too.
+    shared: bool,
     /// The rotation interval the file's lines belong to.
     period: u128,
     rotation_blocked_until: Option<Instant>,
@@ -111,6 +122,7 @@ impl Writer {
             due: None,
             torn: false,
             len: 0,
+            shared: false,
             period: 0,
             rotation_blocked_until: None,
             report,
@@ -146,6 +158,9 @@ impl Writer {
             }
             if stopping && emptied {
                 self.flush(io, &mut file, true).await;
+                // The rest of a torn line, if the disk fails to the end.
+                self.inlet.count_dropped(count_lines(&self.pending));
+                self.pending.clear();
                 self.report.publish_all(self.inlet.dropped_lines());
                 return Ok(());
             }
@@ -203,9 +218,15 @@ impl Writer {
             self.due = None;
             return;
         }
-        // Somebody may have truncated the file since we last looked.
+        // Others may have truncated the file since we last looked, or appended to it.
         let end = self.log.len().unwrap_or(self.len);
-        let appended = self.append(io, file, end, all).await;
+        self.shared |= end > self.len;
+        let cut = match self.log.kind {
+            Kind::Regular if !self.shared && all => Cut::Anywhere { end },
+            Kind::Regular if !self.shared => Cut::KeepRest { end },
+            _ => Cut::Never,
+        };
+        let appended = self.append(io, file, cut).await;
         self.len = end + appended.bytes as u64;
         if let Some(&last) = self.pending[..appended.bytes].last() {
             self.torn = last != b'\n';
@@ -224,14 +245,14 @@ impl Writer {
         self.pending.shrink_to(2 * CHUNK);
     }
 
-    async fn append<I: Io>(&mut self, io: &I, file: &mut I::File, end: u64, all: bool) -> Appended {
+    async fn append<I: Io>(&mut self, io: &I, file: &mut I::File, cut: Cut) -> Appended {
         #[cfg(test)]
         if let Some(fault) = self.faults.next() {
             let good = fault.bytes_before().min(self.pending.len());
-            let appended = io.append(file, &self.pending[..good], end, true).await;
+            let appended = io.append(file, &self.pending[..good], Cut::Never).await;
             return fault.strike(appended);
         }
-        io.append(file, &self.pending, end, all).await
+        io.append(file, &self.pending, cut).await
     }
 
     /// Gives up what is pending, but for the rest of a line of which the file has the beginning.
@@ -290,6 +311,7 @@ impl Writer {
     /// Looks at a file just opened: lines of an earlier period may be in it.
     fn opened(&mut self) {
         self.len = self.log.len().unwrap_or(0);
+        self.shared = false;
         self.period = match self.log.modified() {
             Ok(modified) if self.len > 0 => self.period_of(modified),
             _ => self.period_of(self.clock.now()),

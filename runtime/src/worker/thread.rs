@@ -144,7 +144,7 @@ async fn serve(plan: Plan, kind: Kind) {
     if let Ok(snapshot) = feed.snapshots.recv() {
         worker.install(LocalSnapshot::new(snapshot, Some(feed.retired.clone())));
     }
-    let started = start_tasks(&worker, &listeners, feed);
+    let started = start_tasks(&worker, &listeners, feed, kind);
     if let Err(error) = started {
         let _ = ready.send(Err(DriverError::Epoll(error)));
         return;
@@ -163,8 +163,11 @@ fn start_tasks(
     worker: &Rc<Worker<Tcp>>,
     listeners: &[(StdListener, bool)],
     feed: WorkerFeed,
+    kind: Kind,
 ) -> io::Result<()> {
     for (listener, access_log) in listeners {
+        // epoll needs it; on io_uring it would make an accept fail rather than wait.
+        listener.set_nonblocking(kind == Kind::Epoll)?;
         let info = Rc::new(ListenerInfo::new(listener.local_addr()?, *access_log));
         let listener = TcpListener::from_std(listener.try_clone()?)?;
         monoio::spawn(accept_loop(Rc::clone(worker), listener, info));
