@@ -23,7 +23,7 @@ pub enum PathError {
 
 /// Splits a target into path and query (without `?`); a fragment is cut off.
 pub fn split_query(target: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let target = target.split(|byte| *byte == b'#').next().unwrap_or_default();
+    let target = &target[..memchr::memchr(b'#', target).unwrap_or(target.len())];
     match memchr::memchr(b'?', target) {
         Some(at) => (&target[..at], Some(&target[at + 1..])),
         None => (target, None),

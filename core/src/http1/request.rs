@@ -243,19 +243,21 @@ fn skip_ipv6(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// What follows a `reg-name` of RFC 3986, section 3.2.2, which is not empty (RFC 9110, section
-/// 4.2.1).
+/// 4.2.1). As in nginx, it has no empty label either.
 fn skip_reg_name(value: &[u8]) -> Option<&[u8]> {
     const ALLOWED: [bool; 256] = fields::table(
         b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~!$&'()*+,;=%",
     );
-    let mut escapes = false;
+    let (mut escapes, mut empty_label, mut last) = (false, false, 0);
     let len = value.iter().position(|byte| {
         escapes |= *byte == b'%';
+        empty_label |= *byte == b'.' && last == b'.';
+        last = *byte;
         !ALLOWED[usize::from(*byte)]
     });
     let (name, rest) = value.split_at(len.unwrap_or(value.len()));
     let fits = (1..=HOST_BYTES).contains(&name.len());
-    (fits && (!escapes || has_whole_escapes(name))).then_some(rest)
+    (fits && !empty_label && (!escapes || has_whole_escapes(name))).then_some(rest)
 }
 
 /// Whether two hexadecimal digits follow each percent sign.

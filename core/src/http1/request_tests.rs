@@ -372,7 +372,7 @@ fn hosts_are_names_or_addresses() {
         "a#b",
         "\"a\"",
         "<a>",
-        "a,b c",
+        "a,b c", "a..b", "..",
     ] {
         assert!(!is_authority(host.as_bytes()), "{host}");
     }

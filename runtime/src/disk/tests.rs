@@ -651,17 +651,3 @@ fn a_full_device_drops_and_counts() {
     disk.shutdown(PATIENCE).unwrap();
     assert_eq!(sink.dropped_lines(), 2);
 }
-
-#[test]
-fn adhoc_wake() {
-    for p in [Preference::RingDirect, Preference::Plain] {
-        let fixture = Fixture::start(p);
-        let mut n = 0u64;
-        for round in 0..1500u64 {
-            std::thread::scope(|s| { for _ in 0..3 { let sink = fixture.disk.sink(); s.spawn(move || { for _ in 0..(round % 5) { sink.submit(b"x\n".to_vec()); } }); } });
-            n += 3 * (round % 5) * 2;
-            wait_until(|| fs::metadata(fixture.path()).unwrap().len() == n);
-        }
-        drop(fixture);
-    }
-}

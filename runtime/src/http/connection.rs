@@ -12,7 +12,7 @@ use osmia_core::reply::Failure;
 
 use super::exchange::{self, Disposition};
 use super::reply;
-use super::side::wait_alone;
+use super::side::{self, wait_alone};
 use crate::buf::{Buf, Class};
 use crate::net::{Conn, Net, Rx, Tx};
 use crate::worker::deadline::{Direction, SlotGuard};
@@ -98,9 +98,8 @@ impl<N: Net> Downstream<N> {
     /// Waits until everything is sent.
     pub async fn flush(&mut self, worker: &Worker<N>) -> Result<(), Failure> {
         let timeout = worker.settings.downstream.send;
-        self.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
-        let tx = &mut self.conn.tx;
-        wait_alone(&self.slot, Direction::Main, Failure::ClientTimeout, |cx| tx.poll(cx))
+        let (tx, failure) = (&mut self.conn.tx, Failure::ClientTimeout);
+        side::flush(worker, &self.slot, Direction::Main, tx, timeout, failure)
             .await?
             .map_err(|_| Failure::ClientGone)
     }

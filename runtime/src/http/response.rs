@@ -297,9 +297,15 @@ impl<N: Net> Relay<'_, N> {
             after_upload: false,
         };
         let client = &mut *self.client;
-        wait(self.worker, self.slot, side, limit, |cx| client.poll(cx))
-            .await?
-            .map_err(|_| Failure::ClientGone)
+        loop {
+            let before = client.sent();
+            let flushed =
+                wait(self.worker, self.slot, side, limit, |cx| client.poll(cx)).await;
+            // A slow client is none that stands still.
+            if !matches!(flushed, Err(Failure::ClientTimeout)) || client.sent() == before {
+                return flushed?.map_err(|_| Failure::ClientGone);
+            }
+        }
     }
 
     /// `101 Switching Protocols`: passes the head and what came with it on.

@@ -124,6 +124,26 @@ pub async fn wait<N: Net, T>(
     .await
 }
 
+/// Waits until everything is sent, with nothing beside it. `timeout` bounds the time without any
+/// progress, not the whole.
+pub async fn flush<N: Net>(
+    worker: &Worker<N>,
+    slot: &Slot,
+    direction: Direction,
+    tx: &mut N::Tx,
+    timeout: Duration,
+    failure: Failure,
+) -> Result<std::io::Result<()>, Failure> {
+    loop {
+        let before = tx.sent();
+        slot.set(direction, worker.clock.now_ms(), timeout);
+        let flushed = wait_alone(slot, direction, failure, |cx| tx.poll(cx)).await;
+        if flushed.is_ok() || tx.sent() == before {
+            return flushed;
+        }
+    }
+}
+
 /// Waits for one operation with nothing beside it, bounded by the slot's `direction`.
 pub async fn wait_alone<T>(
     slot: &Slot,

@@ -5,7 +5,7 @@ use std::time::Duration;
 use osmia_core::http1::Body;
 use osmia_core::reply::Failure;
 
-use super::side::wait_alone;
+use super::side::{self, wait_alone};
 use crate::buf::{Buf, Class};
 use crate::net::{Net, Rx, Tx};
 use crate::worker::Worker;
@@ -80,8 +80,8 @@ impl<N: Net> Upload<'_, N> {
     }
 
     async fn flush(&mut self) -> Result<std::io::Result<()>, Failure> {
-        self.slot.set(Direction::Upload, self.worker.clock.now_ms(), self.send_timeout);
-        let upstream = &mut *self.upstream;
-        wait_alone(self.slot, Direction::Upload, Failure::SendTimeout, |cx| upstream.poll(cx)).await
+        let (direction, failure) = (Direction::Upload, Failure::SendTimeout);
+        let timeout = self.send_timeout;
+        side::flush(self.worker, self.slot, direction, self.upstream, timeout, failure).await
     }
 }

@@ -84,6 +84,9 @@ pub trait Tx: 'static {
     /// Completes when all is sent or sending failed; at once if nothing is under way.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
+    /// Bytes that the transport has taken so far: tells a slow receiver from one that stands still.
+    fn sent(&self) -> u64;
+
     /// Ends the sending direction.
     fn shutdown(&mut self);
 }

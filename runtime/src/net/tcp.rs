@@ -64,6 +64,8 @@ struct Mailbox<Request, Outcome, Half> {
     request: Cell<Option<Option<Request>>>,
     outcome: Cell<Option<Outcome>>,
     half: Cell<Option<Half>>,
+    /// Bytes moved so far.
+    moved: Cell<u64>,
 }
 
 impl<Request, Outcome, Half> Mailbox<Request, Outcome, Half> {
@@ -72,6 +74,7 @@ impl<Request, Outcome, Half> Mailbox<Request, Outcome, Half> {
             request: Cell::new(None),
             outcome: Cell::new(None),
             half: Cell::new(None),
+            moved: Cell::new(0),
         })
     }
 
@@ -209,8 +212,13 @@ async fn send_loop(mut half: OwnedWriteHalf<TcpStream>, mailbox: TxMailbox) {
             buf = returned;
             match result {
                 Ok(0) => break Err(io::ErrorKind::WriteZero.into()),
-                Ok(sent) if sent >= buf.len() => break Ok(()),
-                Ok(sent) => buf.advance(sent),
+                Ok(sent) => {
+                    mailbox.moved.set(mailbox.moved.get() + sent as u64);
+                    buf.advance(sent);
+                    if buf.is_empty() {
+                        break Ok(());
+                    }
+                }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => break Err(error),
             }
@@ -249,6 +257,10 @@ impl Tx for TcpTx {
             self.busy = false;
             Poll::Ready(outcome)
         })
+    }
+
+    fn sent(&self) -> u64 {
+        self.mailbox.moved.get()
     }
 
     fn shutdown(&mut self) {

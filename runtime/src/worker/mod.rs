@@ -173,7 +173,7 @@ impl<N: Net> Worker<N> {
             settings,
             clock: Clock::default(),
             deadlines: Rc::default(),
-            upstreams: RefCell::default(),
+            upstreams: RefCell::new(Upstreams::new(id)),
             stats,
             log,
             lifecycle: Cell::new(Lifecycle::Running),

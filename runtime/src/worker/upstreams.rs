@@ -51,27 +51,28 @@ struct Pool<N: Net> {
 
 /// Tables indexed by [`Slot`].
 pub struct Upstreams<N: Net> {
+    /// Where rotations start: workers that all began at the first node would favour it.
+    offset: usize,
     balancers: Vec<(u32, RoundRobin)>,
     pools: Vec<Pool<N>>,
 }
 
-impl<N: Net> Default for Upstreams<N> {
-    fn default() -> Self {
-        Self { balancers: Vec::new(), pools: Vec::new() }
-    }
-}
-
 impl<N: Net> Upstreams<N> {
+    /// Empty tables of the worker at position `worker`.
+    pub fn new(worker: usize) -> Self {
+        Self { offset: worker, balancers: Vec::new(), pools: Vec::new() }
+    }
+
     /// Chooses a node of `upstream` that is not in `tried` (a bit per node index).
     pub fn pick(&mut self, upstream: &Upstream, tried: u64) -> Option<usize> {
         let Slot { index, generation } = upstream.slot;
         let index = index as usize;
         if self.balancers.len() <= index {
-            self.balancers.resize_with(index + 1, Default::default);
+            self.balancers.resize_with(index + 1, || (0, RoundRobin::starting_at(self.offset)));
         }
         let entry = &mut self.balancers[index];
         if entry.0 != generation {
-            *entry = (generation, RoundRobin::default());
+            *entry = (generation, RoundRobin::starting_at(self.offset));
         }
         match upstream.balancer {
             Balancer::RoundRobin => entry.1.pick(&upstream.nodes, tried),
@@ -106,7 +107,11 @@ impl<N: Net> Upstreams<N> {
             self.pools.push(Pool { generation: 0, idle: Vec::new(), limits });
         }
         let pool = &mut self.pools[index];
-        if pool.generation != slot.generation {
+        if pool.generation > slot.generation {
+            // A request of an older snapshot: its node is gone.
+            return;
+        }
+        if pool.generation < slot.generation {
             pool.generation = slot.generation;
             pool.idle.clear();
         }
@@ -120,7 +125,11 @@ impl<N: Net> Upstreams<N> {
     /// Closes idle connections that the node closed or that have been idle for too long.
     pub fn sweep(&mut self, now_ms: u64) {
         for pool in &mut self.pools {
-            let timeout = duration_ms(pool.limits.idle_timeout);
+            // APISIX: an idle timeout of zero keeps connections for ever.
+            let timeout = match duration_ms(pool.limits.idle_timeout) {
+                0 => u64::MAX,
+                timeout => timeout,
+            };
             pool.idle.retain_mut(|conn| {
                 now_ms.saturating_sub(conn.idle_since_ms) < timeout && conn.is_quiet()
             });

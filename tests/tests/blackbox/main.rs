@@ -1,0 +1,20 @@
+//! Black-box tests of the gateway, by topic. One program, so that it links once.
+
+mod access_log;
+mod bodies;
+mod clients;
+mod command_line;
+mod drain;
+mod fields;
+mod keepalive;
+mod limits;
+mod listeners;
+mod nodes;
+mod pool;
+mod reload;
+mod resources;
+mod routing;
+mod smuggling;
+mod streaming;
+mod tunnel;
+mod upstream_failures;
