@@ -76,10 +76,7 @@ impl Format {
             at = end;
         }
         push_text(&mut parts, &format[at..]);
-        Ok(Self {
-            parts: parts.into(),
-            escape,
-        })
+        Ok(Self { parts: parts.into(), escape })
     }
 
     /// The variables the format uses, in order: lets the data plane skip what nobody will ask for.
@@ -140,10 +137,7 @@ fn read_name(format: &str, dollar: usize) -> Result<(&str, usize), FormatError> 
     let is_name = |c: char| c.is_ascii_alphanumeric() || c == '_';
     let (name, after) = rest.split_at(rest.find(|c| !is_name(c)).unwrap_or(rest.len()));
     if braced && !after.starts_with('}') && !(name.is_empty() && after.is_empty()) {
-        return Err(FormatError::UnclosedBrace {
-            name: name.to_owned(),
-            at: dollar,
-        });
+        return Err(FormatError::UnclosedBrace { name: name.to_owned(), at: dollar });
     }
     if name.is_empty() {
         return Err(FormatError::MissingName { at: dollar });
@@ -167,11 +161,8 @@ fn escape_in_place(
     is_unsafe: impl Fn(u8) -> bool + Copy,
     escape: impl Fn(u8) -> Replacement,
 ) {
-    let growth: usize = out[start..]
-        .iter()
-        .filter(|&&b| is_unsafe(b))
-        .map(|&b| escape(b).1 - 1)
-        .sum();
+    let growth: usize =
+        out[start..].iter().filter(|&&b| is_unsafe(b)).map(|&b| escape(b).1 - 1).sum();
     let mut read = out.len();
     out.resize(read + growth, 0);
     let mut write = out.len();
@@ -195,10 +186,7 @@ fn escape_in_place(
 #[inline]
 fn any_word(bytes: &[u8], test: impl Fn(u64) -> u64) -> bool {
     let (words, rest) = bytes.as_chunks::<WORD>();
-    if words
-        .iter()
-        .any(|word| test(u64::from_ne_bytes(*word)) != 0)
-    {
+    if words.iter().any(|word| test(u64::from_ne_bytes(*word)) != 0) {
         return true;
     }
     let tail = bytes.last_chunk::<WORD>().copied().unwrap_or_else(|| {
@@ -267,10 +255,7 @@ fn json_escape(byte: u8) -> Replacement {
 
 fn hex(byte: u8) -> [u8; 2] {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
-    [
-        DIGITS[usize::from(byte >> 4)],
-        DIGITS[usize::from(byte & 15)],
-    ]
+    [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 15)]]
 }
 
 #[cfg(test)]
@@ -287,12 +272,7 @@ mod tests {
 
     impl Values {
         fn of(pairs: &[(&str, &[u8])]) -> Self {
-            Self(
-                pairs
-                    .iter()
-                    .map(|(k, v)| ((*k).to_owned(), v.to_vec()))
-                    .collect(),
-            )
+            Self(pairs.iter().map(|(k, v)| ((*k).to_owned(), v.to_vec())).collect())
         }
     }
 
@@ -307,9 +287,7 @@ mod tests {
 
     fn line(format: &str, escape: Escape, values: &Values) -> Vec<u8> {
         let mut out = Vec::new();
-        Format::parse(format, escape)
-            .unwrap()
-            .write_line(values, &mut out);
+        Format::parse(format, escape).unwrap().write_line(values, &mut out);
         out
     }
 
@@ -354,9 +332,7 @@ mod tests {
         let format = "$http_foo|$http_bar|$http_none|$uri";
         assert_eq!(
             line(format, Escape::Default, &values),
-            br"a\x22b\x5Cc\x80\xFFd\x7Fe\x09e~||-|/a\x01\x08\x0C\x1F\x22\x0A"
-                .to_vec()
-                .plus(b"\n")
+            br"a\x22b\x5Cc\x80\xFFd\x7Fe\x09e~||-|/a\x01\x08\x0C\x1F\x22\x0A".to_vec().plus(b"\n")
         );
         assert_eq!(
             line(format, Escape::Json, &values),
@@ -385,14 +361,8 @@ mod tests {
         assert_eq!(line("${uri}x", Escape::Default, &values), b"/ux\n");
         assert_eq!(line("$uri-$args", Escape::Default, &values), b"/u-a=1\n");
         assert_eq!(line("$uri$args", Escape::Default, &values), b"/ua=1\n");
-        assert_eq!(
-            line("é$arg_a}", Escape::Default, &values),
-            "é1}\n".as_bytes()
-        );
-        assert_eq!(
-            line("no variable", Escape::Default, &values),
-            b"no variable\n"
-        );
+        assert_eq!(line("é$arg_a}", Escape::Default, &values), "é1}\n".as_bytes());
+        assert_eq!(line("no variable", Escape::Default, &values), b"no variable\n");
     }
 
     #[test]
@@ -403,14 +373,8 @@ mod tests {
     #[test]
     fn bad_formats_are_refused_with_the_reason() {
         let missing = |at| FormatError::MissingName { at };
-        let unknown = |name: &str, at| FormatError::UnknownVariable {
-            name: name.to_owned(),
-            at,
-        };
-        let unclosed = |name: &str, at| FormatError::UnclosedBrace {
-            name: name.to_owned(),
-            at,
-        };
+        let unknown = |name: &str, at| FormatError::UnknownVariable { name: name.to_owned(), at };
+        let unclosed = |name: &str, at| FormatError::UnclosedBrace { name: name.to_owned(), at };
         for (format, want) in [
             ("", FormatError::Empty),
             ("\n", FormatError::Empty),
@@ -424,25 +388,15 @@ mod tests {
             ("$uri $nosuch", unknown("nosuch", 5)),
             ("$http_", unknown("http_", 0)),
         ] {
-            assert_eq!(
-                Format::parse(format, Escape::Default),
-                Err(want),
-                "{format:?}"
-            );
+            assert_eq!(Format::parse(format, Escape::Default), Err(want), "{format:?}");
         }
     }
 
     #[test]
     fn errors_name_what_is_wrong() {
         let message = |format| Format::parse(format, Escape::Json).unwrap_err().to_string();
-        assert_eq!(
-            message("$uri $foo_x"),
-            "unknown variable \"$foo_x\" at position 5"
-        );
-        assert_eq!(
-            message("${foo"),
-            "the closing brace of \"${foo\" at position 0 is missing"
-        );
+        assert_eq!(message("$uri $foo_x"), "unknown variable \"$foo_x\" at position 5");
+        assert_eq!(message("${foo"), "the closing brace of \"${foo\" at position 0 is missing");
     }
 
     /// Each byte at each place of a word, so that no carry hides one or invents one.
@@ -453,10 +407,8 @@ mod tests {
                 for byte in 0..=u8::MAX {
                     let mut word = [around; WORD];
                     word[place] = byte;
-                    let (default, json) = (
-                        any_word(&word, default_unsafe),
-                        any_word(&word, json_unsafe),
-                    );
+                    let (default, json) =
+                        (any_word(&word, default_unsafe), any_word(&word, json_unsafe));
                     assert_eq!(default, is_default_unsafe(byte), "{word:x?}");
                     assert_eq!(json, is_json_unsafe(byte), "{word:x?}");
                 }
@@ -486,9 +438,7 @@ mod tests {
             }
         }
         let mut out = b"kept ".to_vec();
-        Format::parse("[$uri]", Escape::Default)
-            .unwrap()
-            .write_line(&Liar, &mut out);
+        Format::parse("[$uri]", Escape::Default).unwrap().write_line(&Liar, &mut out);
         assert_eq!(out, b"kept [-]\n");
     }
 

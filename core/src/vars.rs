@@ -272,11 +272,7 @@ fn write_field(f: &mut fmt::Formatter<'_>, prefix: &str, field: &str) -> fmt::Re
 pub fn names_field(variable: &str, field: &[u8]) -> bool {
     variable.len() == field.len()
         && variable.bytes().zip(field).all(|(want, &have)| {
-            let have = if have == b'_' {
-                b'-'
-            } else {
-                have.to_ascii_lowercase()
-            };
+            let have = if have == b'_' { b'-' } else { have.to_ascii_lowercase() };
             want == have
         })
 }
@@ -318,14 +314,8 @@ mod tests {
 
     #[test]
     fn parameters_are_kept() {
-        assert_eq!(
-            Variable::parse("http_X_Api_Key"),
-            Some(Variable::Header("x-api-key".into()))
-        );
-        assert_eq!(
-            Variable::parse("http_x-api-key"),
-            Some(Variable::Header("x-api-key".into()))
-        );
+        assert_eq!(Variable::parse("http_X_Api_Key"), Some(Variable::Header("x-api-key".into())));
+        assert_eq!(Variable::parse("http_x-api-key"), Some(Variable::Header("x-api-key".into())));
         assert_eq!(
             Variable::parse("sent_http_content_type"),
             Some(Variable::SentHeader("content-type".into()))
@@ -334,33 +324,15 @@ mod tests {
             Variable::parse("upstream_http_server"),
             Some(Variable::UpstreamHeader("server".into()))
         );
-        assert_eq!(
-            Variable::parse("arg_userId"),
-            Some(Variable::Arg("userId".into()))
-        );
-        assert_eq!(
-            Variable::parse("cookie_a.b"),
-            Some(Variable::Cookie("a.b".into()))
-        );
+        assert_eq!(Variable::parse("arg_userId"), Some(Variable::Arg("userId".into())));
+        assert_eq!(Variable::parse("cookie_a.b"), Some(Variable::Cookie("a.b".into())));
         assert_eq!(Variable::parse("http_x_y").unwrap().to_string(), "http_x_y");
-        assert_eq!(
-            Variable::parse("arg_userId").unwrap().to_string(),
-            "arg_userId"
-        );
+        assert_eq!(Variable::parse("arg_userId").unwrap().to_string(), "arg_userId");
     }
 
     #[test]
     fn unknown_names_are_none() {
-        for name in [
-            "",
-            "nope",
-            "http_",
-            "arg_",
-            "cookie_",
-            "remote_addr ",
-            "äöü",
-            "httpé_x",
-        ] {
+        for name in ["", "nope", "http_", "arg_", "cookie_", "remote_addr ", "äöü", "httpé_x"] {
             assert_eq!(Variable::parse(name), None, "{name:?}");
         }
     }

@@ -82,9 +82,7 @@ fn init_log(settings: &Settings) -> anyhow::Result<tracing_appender::non_blockin
 /// The core of each worker; `None` for one that is not pinned.
 fn place(workers: &Workers) -> anyhow::Result<Vec<Option<usize>>> {
     let usable = usable_cores()?;
-    if let Some(missing) =
-        workers.cores.iter().flatten().find(|core| !usable.contains(core))
-    {
+    if let Some(missing) = workers.cores.iter().flatten().find(|core| !usable.contains(core)) {
         bail!(
             "osmia.cores: core {missing} is not available to this process; usable are {usable:?}"
         );

@@ -64,15 +64,14 @@ impl Buf {
     /// An empty buffer that can take `len` bytes; outside the pool if they are many.
     pub fn with_room(len: usize) -> Self {
         let needed = len + HEADROOM + TAILROOM;
-        match needed {
-            ..=SMALL => Self::new(Class::Small),
-            ..=LARGE => Self::new(Class::Large),
-            _ => Self {
-                mem: vec![0; needed].into_boxed_slice(),
-                start: HEADROOM as u32,
-                end: HEADROOM as u32,
-            },
+        if needed <= SMALL {
+            return Self::new(Class::Small);
         }
+        if needed <= LARGE {
+            return Self::new(Class::Large);
+        }
+        let mem = vec![0; needed].into_boxed_slice();
+        Self { mem, start: HEADROOM as u32, end: HEADROOM as u32 }
     }
 
     /// A buffer holding a copy of `bytes`.

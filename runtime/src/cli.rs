@@ -41,7 +41,7 @@ struct Options {
     config: Option<PathBuf>,
 
     /// Number of workers: a number, or `auto` for one per core. Overrides
-    /// nginx_config.worker_processes
+    /// `nginx_config.worker_processes`
     #[arg(short, long, value_name = "N|auto", value_parser = parse_workers)]
     workers: Option<WorkerCount>,
 

@@ -124,7 +124,7 @@ struct Line<'a> {
 impl VariableSource for Line<'_> {
     fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let record = self.record;
-        let set = match variable {
+        match variable {
             Variable::TimeLocal => self.log.time.local(out),
             Variable::TimeIso8601 => self.log.time.iso8601(out),
             Variable::Msec => millis(out, since_epoch()),
@@ -133,12 +133,11 @@ impl VariableSource for Line<'_> {
                 request_id(out, ids.u128(..))
             }
             _ => {
-                return record.append_request(variable, out)
+                record.append_request(variable, out)
                     || record.append_response(variable, out)
-                    || record.append_upstream(variable, out);
+                    || record.append_upstream(variable, out)
             }
-        };
-        set
+        }
     }
 }
 
@@ -170,9 +169,7 @@ impl Record<'_> {
                 path::normalize(path).is_ok_and(|path| put(out, &path))
             }
             Variable::Args => self.query().is_some_and(|query| put(out, query)),
-            Variable::IsArgs => {
-                span(out, if self.query().is_some() { b"?" } else { b"" })
-            }
+            Variable::IsArgs => span(out, if self.query().is_some() { b"?" } else { b"" }),
             Variable::Arg(name) => self.argument(name).is_some_and(|value| put(out, value)),
             Variable::Cookie(name) => self.cookie(name).is_some_and(|value| put(out, value)),
             Variable::Header(name) => header(&request.fields, self.buf, name, out),
@@ -183,16 +180,12 @@ impl Record<'_> {
             Variable::ServerProtocol => {
                 span(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
             }
-            Variable::ServerAddr => {
-                put(out, self.listener.addr.ip().to_string().as_bytes())
-            }
+            Variable::ServerAddr => put(out, self.listener.addr.ip().to_string().as_bytes()),
             Variable::ServerPort => span(out, self.listener.port.as_bytes()),
             Variable::RequestLength => number(out, request.len as u64 + self.body_received),
             Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
             Variable::Pid => number(out, u64::from(std::process::id())),
-            Variable::Hostname => {
-                put(out, rustix::system::uname().nodename().to_bytes())
-            }
+            Variable::Hostname => put(out, rustix::system::uname().nodename().to_bytes()),
             Variable::NginxVersion => span(out, env!("CARGO_PKG_VERSION").as_bytes()),
             _ => false,
         }
@@ -207,9 +200,7 @@ impl Record<'_> {
             Variable::RequestCompletion => {
                 put(out, if self.delivery.status == 499 { b"" } else { b"OK" })
             }
-            Variable::SentHeader(name) if &**name == "server" => {
-                put(out, self.server.as_bytes())
-            }
+            Variable::SentHeader(name) if &**name == "server" => put(out, self.server.as_bytes()),
             Variable::SentHeader(name) | Variable::UpstreamHeader(name) => {
                 self.delivery.answered
                     && header(&self.response.fields, &self.delivery.head, name, out)

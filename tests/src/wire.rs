@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::os::fd::AsRawFd as _;
 
-use crate::FAILSAFE;
+use crate::{FAILSAFE, pattern};
 
 /// How a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -136,13 +136,13 @@ impl Wire {
         self.stream.write_all(bytes.as_ref())
     }
 
-    /// Fills the socket's buffers with copies of `bytes` until nothing more is taken; returns how
-    /// many bytes were. The socket is blocking again afterwards.
-    pub fn send_until_full(&mut self, bytes: &[u8], limit: u64) -> u64 {
+    /// Sends up to `limit` bytes of the pattern until nothing more is taken; returns how many were.
+    /// The socket is blocking again afterwards.
+    pub fn send_until_full(&mut self, limit: u64) -> u64 {
         let mut sent = 0;
         self.stream.set_nonblocking(true).unwrap();
         while sent < limit {
-            match self.stream.write(bytes) {
+            match self.stream.write(&pattern::bytes(sent, 64 * 1024)) {
                 Ok(len) => sent += len as u64,
                 Err(error) if error.kind() == ErrorKind::WouldBlock => {
                     if !self.is_writable_within(std::time::Duration::from_secs(1)) {
@@ -177,7 +177,7 @@ impl Wire {
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
                 Err(error) => panic!(
                     "{error}; received so far, and not used: {:?}",
-                    self.buf[..self.buf.len().min(2000)].escape_ascii().to_string()
+                    excerpt(&self.buf)
                 ),
             }
         }
@@ -188,7 +188,7 @@ impl Wire {
         if self.fill().is_none() {
             panic!(
                 "the connection ended within {what}, after {:?}",
-                self.buf[..self.buf.len().min(2000)].escape_ascii().to_string()
+                excerpt(&self.buf)
             );
         }
     }
@@ -356,10 +356,11 @@ impl Wire {
             match self.stream.read(&mut part) {
                 Ok(0) => break End::Eof,
                 Ok(len) => self.buf.extend_from_slice(&part[..len]),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Reset,
                 Err(error) => panic!(
                     "{error} instead of an end, after {:?}",
-                    self.buf[..self.buf.len().min(2000)].escape_ascii().to_string()
+                    excerpt(&self.buf)
                 ),
             }
         };
@@ -419,6 +420,13 @@ impl Wire {
         };
         assert_eq!(result, 0, "{}", io::Error::last_os_error());
     }
+}
+
+/// The beginning of what was received, for a message.
+fn excerpt(bytes: &[u8]) -> String {
+    const SHOWN: usize = 300;
+    let shown = bytes[..bytes.len().min(SHOWN)].escape_ascii();
+    format!("{shown} ({} bytes)", bytes.len())
 }
 
 fn has_body_fields(message: &Message) -> bool {

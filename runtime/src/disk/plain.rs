@@ -7,6 +7,8 @@ use std::pin::pin;
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
+use rustix::event::PollFlags;
+
 use super::wake::{Wake, wait_for};
 use super::writer::{Appended, Cut, Io, Writer};
 
@@ -31,7 +33,7 @@ impl Io for PlainIo {
                     io::ErrorKind::Interrupted => {}
                     // A pipe or terminal that somebody else made non-blocking.
                     io::ErrorKind::WouldBlock => {
-                        wait_for(file, libc::POLLOUT, None);
+                        wait_for(file, PollFlags::OUT, None);
                     }
                     _ => return failed(bytes, error),
                 },

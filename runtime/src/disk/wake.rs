@@ -5,8 +5,10 @@
 
 use std::fs::File;
 use std::io::{self, Read as _, Write as _};
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::Duration;
+
+use rustix::event::{EventfdFlags, PollFd, PollFlags, Timespec, eventfd, poll};
 
 /// An eventfd. Rings before the next wait are kept, several count as one.
 #[derive(Debug)]
@@ -17,13 +19,7 @@ pub(super) struct Wake {
 impl Wake {
     pub(super) fn new() -> io::Result<Self> {
         // Blocking on purpose: `io_uring` answers a read of a non-blocking file at once with EAGAIN.
-        // SAFETY: `eventfd` takes no pointers.
-        let fd = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC) };
-        if fd < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: `fd` was just opened and nothing else owns it.
-        let fd = unsafe { OwnedFd::from_raw_fd(fd) };
+        let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self { file: fd.into() })
     }
 
@@ -35,7 +31,7 @@ impl Wake {
 
     /// Blocks until the bell rings, or for `timeout`.
     pub(super) fn wait(&self, timeout: Option<Duration>) {
-        if wait_for(&self.file, libc::POLLIN, timeout) {
+        if wait_for(&self.file, PollFlags::IN, timeout) {
             let _ = (&self.file).read(&mut [0; 8]);
         }
     }
@@ -46,14 +42,9 @@ impl Wake {
     }
 }
 
-/// Waits until `file` is ready for `events` (`POLLIN`, `POLLOUT`); `false` after `timeout`, and
-/// when a signal came first.
-pub(super) fn wait_for(file: &File, events: libc::c_short, timeout: Option<Duration>) -> bool {
-    let mut poll = libc::pollfd { fd: file.as_raw_fd(), events, revents: 0 };
-    // Rounded up: waking just before a deadline would only poll again.
-    let milliseconds = timeout.map_or(-1, |t| {
-        libc::c_int::try_from(t.as_micros().div_ceil(1000)).unwrap_or(libc::c_int::MAX)
-    });
-    // SAFETY: `poll` is one valid pollfd that lives through the call.
-    unsafe { libc::poll(&raw mut poll, 1, milliseconds) > 0 }
+/// Waits until `file` is ready for `events`; `false` after `timeout`, and when a signal came first.
+pub(super) fn wait_for(file: &File, events: PollFlags, timeout: Option<Duration>) -> bool {
+    // A timeout too long for the kernel is as good as none.
+    let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+    poll(&mut [PollFd::new(file, events)], timeout.as_ref()).is_ok_and(|ready| ready > 0)
 }

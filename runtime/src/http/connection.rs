@@ -95,6 +95,13 @@ impl<N: Net> Downstream<N> {
         self.conn.rx.start(Buf::new(Class::Small), cancelable);
     }
 
+    /// Whether the settings allow another request on this connection.
+    pub fn may_stay(&self, worker: &Worker<N>) -> bool {
+        let timeouts = &worker.settings.downstream;
+        let limit = timeouts.keepalive_requests;
+        (limit == 0 || self.requests < limit) && !timeouts.keepalive.is_zero()
+    }
+
     /// Waits until everything is sent.
     pub async fn flush(&mut self, worker: &Worker<N>) -> Result<(), Failure> {
         let timeout = worker.settings.downstream.send;
@@ -178,8 +185,7 @@ enum After<N: Net> {
 /// A connection without a buffer, until its client says something. Kept small: there may be very
 /// many.
 async fn parked<N: Net>(worker: Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
-    let timeout = worker.settings.downstream.keepalive;
-    idle.slot.set(Direction::Main, worker.clock.now_ms(), timeout);
+    // The deadline is the one that the wait began with.
     let woken = {
         let mut readable = std::pin::pin!(worker.net.park(conn));
         let mut attached = false;
@@ -237,6 +243,10 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
                 break After::Closed;
             }
             Disposition::Abort => break After::Closed,
+            Disposition::Reset => {
+                down.conn.tx.reset();
+                break After::Closed;
+            }
         }
     };
     worker.give_scratch(scratch);

@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::time::{Duration, Instant};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
@@ -36,6 +36,8 @@ pub enum Disposition {
     Close,
     /// Close it at once: the other side is gone, or must see that the response is cut short.
     Abort,
+    /// The same where only a reset tells a cut response from a complete one.
+    Reset,
 }
 
 /// Serves the request whose head was parsed from `buf` into `scratch`.
@@ -317,10 +319,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             slot: &down.slot,
         };
         let mut connecting = pin!(self.worker.net.connect(plan.node.addr));
-        let connected = wait(self.worker, &down.slot, &mut side, limit, |cx| {
-            connecting.as_mut().poll(cx)
-        })
-        .await?;
+        let connected =
+            wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
+                .await?;
         self.worker.stats.connects.add(1);
         connected.map(UpstreamConn::new).map_err(|error| connect_failure(&error))
     }
@@ -371,16 +372,10 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         plan: &Plan<'s>,
         up: &mut UpstreamConn<N>,
     ) -> Result<(Delivered, bool), Failure> {
-        let settings = &self.worker.settings;
-        let requests_left = settings.downstream.keepalive_requests == 0
-            || down.requests < settings.downstream.keepalive_requests;
         let traits = RequestTraits {
-            asked: Asked {
-                head: self.request.is_head(buf.bytes()),
-                upgrade: self.upgrades(plan),
-            },
+            asked: Asked { head: self.request.is_head(buf.bytes()), upgrade: self.upgrades(plan) },
             http11: self.request.http11,
-            keep_alive: self.request.keep_alive && requests_left,
+            keep_alive: self.request.keep_alive && down.may_stay(self.worker),
             keep_head: self.worker.log.as_ref().is_some_and(AccessLog::reads_response_head),
             timed: self.attempts.connect_time.is_some(),
         };
@@ -466,6 +461,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
                 }
                 Disposition::Abort
             }
+            Err(_) if self.delivery.until_close => Disposition::Reset,
             Err(_) if self.delivery.begun => Disposition::Abort,
             Err(failure) => self.reply(down, buf, failure, complete).await,
         }
@@ -480,14 +476,14 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     ) -> Disposition {
         let close = !complete
             || !self.request.keep_alive
+            || !down.may_stay(self.worker)
             || self.worker.is_draining()
             || failure.source() == Source::Downstream;
         let head_only = self.request.is_head(buf.bytes());
         let reply = reply::build(self.worker, failure, close, head_only);
         self.delivery.status = failure.status();
         self.delivery.sent_bytes = reply.len() as u64;
-        self.delivery.body_bytes =
-            if head_only { 0 } else { failure.body().1.len() as u64 };
+        self.delivery.body_bytes = if head_only { 0 } else { failure.body().1.len() as u64 };
         if down.send(self.worker, reply).await.is_err() {
             return Disposition::Abort;
         }
@@ -517,11 +513,8 @@ fn find_route<'s>(
 ) -> Result<&'s Arc<Route>, Failure> {
     let (path, _query) = path::split_query(request.path_query.get(buf));
     let path = if path.is_empty() { b"/" } else { path };
-    let path = if path == b"*" {
-        path.into()
-    } else {
-        path::normalize(path).map_err(Failure::Path)?
-    };
+    let path =
+        if path == b"*" { path.into() } else { path::normalize(path).map_err(Failure::Path)? };
     let method = str::from_utf8(request.method.get(buf)).unwrap_or_default();
     let (host, _port) = osmia_core::http1::request::split_port(request.host.get(buf));
     let snapshot = snapshot.ok_or(Failure::NoRoute)?;

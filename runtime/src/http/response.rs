@@ -63,6 +63,8 @@ pub struct Delivery {
     pub answered: bool,
     /// The final head is on its way to the client: nothing else can be said any more.
     pub begun: bool,
+    /// To the client, the end of the connection is the end of the body.
+    pub until_close: bool,
     /// Status of the final head; 0 before.
     pub status: u16,
     /// Bytes of body sent to the client, with their framing.
@@ -176,11 +178,8 @@ impl<N: Net> Relay<'_, N> {
             let class = if is_head { Class::Small } else { Class::Large };
             self.upstream.start(Buf::new(class), false);
         }
-        let limit = Limit {
-            timeout: self.read_timeout,
-            failure: Failure::ReadTimeout,
-            after_upload: true,
-        };
+        let limit =
+            Limit { timeout: self.read_timeout, failure: Failure::ReadTimeout, after_upload: true };
         let (upstream, client) = (&mut *self.upstream, &mut *self.client);
         let mut client_failed = false;
         let (result, buf) = wait(self.worker, self.slot, side, limit, |cx| {
@@ -217,6 +216,7 @@ impl<N: Net> Relay<'_, N> {
             write::response_head(self.out, self.head, buf.bytes(), &rewrite);
         });
         self.progress.begun = true;
+        self.progress.until_close = framing == BodyLength::UntilClose;
         self.progress.status = self.head.status;
         self.progress.head_at = self.request.timed.then(Instant::now);
         if self.request.keep_head {
@@ -233,8 +233,13 @@ impl<N: Net> Relay<'_, N> {
         }
         let digit = |divisor: u16| b'0' + (status / divisor % 10) as u8;
         line[..NAME.len()].copy_from_slice(NAME);
-        line[NAME.len()..NAME.len() + 5]
-            .copy_from_slice(&[digit(100), digit(10), digit(1), b'\r', b'\n']);
+        line[NAME.len()..NAME.len() + 5].copy_from_slice(&[
+            digit(100),
+            digit(10),
+            digit(1),
+            b'\r',
+            b'\n',
+        ]);
         &line[..NAME.len() + 5]
     }
 
@@ -299,8 +304,7 @@ impl<N: Net> Relay<'_, N> {
         let client = &mut *self.client;
         loop {
             let before = client.sent();
-            let flushed =
-                wait(self.worker, self.slot, side, limit, |cx| client.poll(cx)).await;
+            let flushed = wait(self.worker, self.slot, side, limit, |cx| client.poll(cx)).await;
             // A slow client is none that stands still.
             if !matches!(flushed, Err(Failure::ClientTimeout)) || client.sent() == before {
                 return flushed?.map_err(|_| Failure::ClientGone);

@@ -100,8 +100,7 @@ async fn pump<R: Rx, T: Tx>(
             return false;
         }
         // Nothing else would wake this direction for a send that takes its time.
-        let sent =
-            wait_alone(slot, Direction::Main, Failure::SendTimeout, |cx| to.poll(cx)).await;
+        let sent = wait_alone(slot, Direction::Main, Failure::SendTimeout, |cx| to.poll(cx)).await;
         if !sent.is_ok_and(|sent| sent.is_ok()) {
             return false;
         }

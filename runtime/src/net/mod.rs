@@ -87,6 +87,9 @@ pub trait Tx: 'static {
     /// Bytes that the transport has taken so far: tells a slow receiver from one that stands still.
     fn sent(&self) -> u64;
 
+    /// Breaks the connection off, visibly as a failure.
+    fn reset(&mut self);
+
     /// Ends the sending direction.
     fn shutdown(&mut self);
 }

@@ -180,7 +180,9 @@ impl SimNet {
             while let Some(task) = self.next_ready() {
                 self.poll(task);
             }
-            let Some(at) = self.world.timers.borrow().peek().map(|timer| timer.at_us) else { break };
+            let Some(at) = self.world.timers.borrow().peek().map(|timer| timer.at_us) else {
+                break;
+            };
             if at > until_us {
                 break;
             }
@@ -498,6 +500,10 @@ impl Tx for SimTx {
 
     fn sent(&self) -> u64 {
         self.sent
+    }
+
+    fn reset(&mut self) {
+        self.pipe.break_off();
     }
 
     fn shutdown(&mut self) {

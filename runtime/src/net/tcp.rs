@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -39,9 +40,10 @@ impl Net for Tcp {
     }
 
     async fn park(&self, conn: Conn<Self>) -> io::Result<Conn<Self>> {
-        let stream = conn.rx.into_half().and_then(|read| {
-            conn.tx.into_half().and_then(|write| read.reunite(write).ok())
-        });
+        let stream = conn
+            .rx
+            .into_half()
+            .and_then(|read| conn.tx.into_half().and_then(|write| read.reunite(write).ok()));
         let stream = stream.ok_or_else(|| io::Error::other("connection parked while in use"))?;
         stream.readable(true).await?;
         Ok(split(stream))
@@ -54,13 +56,15 @@ impl Net for Tcp {
 
 /// Both halves of an established stream.
 pub fn split(stream: TcpStream) -> Conn<Tcp> {
+    let fd = stream.as_raw_fd();
     let (read, write) = stream.into_split();
-    Conn { rx: TcpRx::new(read), tx: TcpTx::new(write) }
+    Conn { rx: TcpRx::new(read), tx: TcpTx::new(write, fd) }
 }
 
 /// Hands operations to a coroutine, and their outcome back to its owner.
 struct Mailbox<Request, Outcome, Half> {
     /// The next operation; `Some(None)` asks for the half back.
+    #[allow(clippy::option_option, reason = "no request, and the request to give up, differ")]
     request: Cell<Option<Option<Request>>>,
     outcome: Cell<Option<Outcome>>,
     half: Cell<Option<Half>>,
@@ -184,16 +188,17 @@ type TxMailbox = Rc<Mailbox<Buf, io::Result<()>, OwnedWriteHalf<TcpStream>>>;
 pub struct TcpTx {
     mailbox: TxMailbox,
     coroutine: Coroutine,
+    fd: RawFd,
     busy: bool,
     /// The half is gone, and with it the coroutine has ended.
     closed: bool,
 }
 
 impl TcpTx {
-    fn new(half: OwnedWriteHalf<TcpStream>) -> Self {
+    fn new(half: OwnedWriteHalf<TcpStream>, fd: RawFd) -> Self {
         let mailbox = Mailbox::new();
         let coroutine = Box::pin(send_loop(half, Rc::clone(&mailbox)));
-        Self { mailbox, coroutine, busy: false, closed: false }
+        Self { mailbox, coroutine, fd, busy: false, closed: false }
     }
 
     fn into_half(mut self) -> Option<OwnedWriteHalf<TcpStream>> {
@@ -261,6 +266,18 @@ impl Tx for TcpTx {
 
     fn sent(&self) -> u64 {
         self.mailbox.moved.get()
+    }
+
+    fn reset(&mut self) {
+        if self.closed {
+            return;
+        }
+        // SAFETY: unless `closed`, the coroutine holds monoio's half, which keeps the descriptor
+        // open.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        // Dissolving the association sends a reset at once (connect(2), AF_UNSPEC); a close with
+        // SO_LINGER would come after the orderly end that monoio's half sends when dropped.
+        let _ = rustix::net::connect_unspec(fd);
     }
 
     fn shutdown(&mut self) {

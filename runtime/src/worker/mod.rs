@@ -155,6 +155,7 @@ pub struct Worker<N: Net> {
     lifecycle: Cell<Lifecycle>,
     drain_began_ms: Cell<u64>,
     snapshot: RefCell<Rc<LocalSnapshot>>,
+    #[allow(clippy::vec_box, reason = "tasks hold it across waits: a pointer keeps them small")]
     scratch: RefCell<Vec<Box<Scratch>>>,
 }
 

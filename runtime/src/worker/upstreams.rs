@@ -81,7 +81,8 @@ impl<N: Net> Upstreams<N> {
 
     /// An idle connection of `pool` that is still good.
     pub fn take(&mut self, pool: Slot) -> Option<UpstreamConn<N>> {
-        let pool = self.pools.get_mut(pool.index as usize).filter(|p| p.generation == pool.generation)?;
+        let pool =
+            self.pools.get_mut(pool.index as usize).filter(|p| p.generation == pool.generation)?;
         loop {
             let mut candidate = pool.idle.pop()?;
             if candidate.is_quiet() {

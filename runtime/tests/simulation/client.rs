@@ -135,12 +135,7 @@ fn lost(shared: &Shared, requests: &[Request]) {
 }
 
 /// Sends `wire` and reads the answer to `request`; `false`: the connection is over.
-async fn exchange(
-    shared: &Shared,
-    stream: &mut Stream,
-    request: &Request,
-    wire: &[u8],
-) -> bool {
+async fn exchange(shared: &Shared, stream: &mut Stream, request: &Request, wire: &[u8]) -> bool {
     if !wire.is_empty() && !stream.send(wire).await {
         // The gateway may have answered and closed before it read all of the body.
     }
@@ -215,7 +210,11 @@ async fn read(shared: &Shared, stream: &mut Stream, request: &Request) -> Answer
         return Answer::Wrong(format!("the body arrived changed: {head:?}, not {received}"));
     }
     if request.method != "HEAD" && body != pattern(&request.id, request.len) {
-        return Answer::Wrong(format!("response body of {} bytes, not {}", body.len(), request.len));
+        return Answer::Wrong(format!(
+            "response body of {} bytes, not {}",
+            body.len(),
+            request.len
+        ));
     }
     let _ = shared;
     Answer::Right { keeps }

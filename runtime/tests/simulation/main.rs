@@ -3,6 +3,8 @@
 //!
 //! `OSMIA_SIM_SEED=n` repeats one world, `OSMIA_SIM_WORLDS=n` runs more of them.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+
 mod client;
 mod upstream;
 mod world;
@@ -46,8 +48,7 @@ fn on_a_perfect_network_every_request_is_answered() {
 
 #[test]
 fn cuts_delays_and_small_windows_change_nothing() {
-    let conditions =
-        Conditions { delay_us: 30_000, window: 700, cut: true, refuse: 0, reset: 0 };
+    let conditions = Conditions { delay_us: 30_000, window: 700, cut: true, refuse: 0, reset: 0 };
     let total = explore("slow and cut", conditions, CALM, 12);
     assert!(total.answered > 0);
     assert_eq!(total.answered, total.sent);
@@ -55,8 +56,7 @@ fn cuts_delays_and_small_windows_change_nothing() {
 
 #[test]
 fn refused_and_idle_closed_connections_are_hidden_from_idempotent_requests() {
-    let conditions =
-        Conditions { delay_us: 2_000, window: 20_000, cut: true, refuse: 0, reset: 0 };
+    let conditions = Conditions { delay_us: 2_000, window: 20_000, cut: true, refuse: 0, reset: 0 };
     let faults = Faults { idle_close: 5_000, ..CALM };
     let total = explore("idle close", conditions, faults, 25);
     assert!(total.answered > 0);

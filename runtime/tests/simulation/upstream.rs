@@ -138,29 +138,26 @@ async fn answer(shared: &Shared, stream: &mut Stream, head: &str) -> Option<()> 
         if framing == "close" { "close" } else { "keep-alive" },
     )
     .into_bytes();
-    match framing {
-        "chunked" => {
-            out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
-            let mut rest = &payload[..];
-            while !rest.is_empty() && method != "HEAD" {
-                let size = shared.net.random(|random| random.usize(1..=rest.len()));
-                out.extend_from_slice(format!("{size:x};ext=1\r\n").as_bytes());
-                out.extend_from_slice(&rest[..size]);
-                out.extend_from_slice(b"\r\n");
-                rest = &rest[size..];
-            }
-            if method != "HEAD" {
-                out.extend_from_slice(b"0\r\nX-Trailer: t\r\n\r\n");
-            }
-        }
-        _ => {
-            if framing == "length" {
-                out.extend_from_slice(format!("Content-Length: {len}\r\n").as_bytes());
-            }
+    if framing == "chunked" {
+        out.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+        let mut rest = &payload[..];
+        while !rest.is_empty() && method != "HEAD" {
+            let size = shared.net.random(|random| random.usize(1..=rest.len()));
+            out.extend_from_slice(format!("{size:x};ext=1\r\n").as_bytes());
+            out.extend_from_slice(&rest[..size]);
             out.extend_from_slice(b"\r\n");
-            if method != "HEAD" {
-                out.extend_from_slice(&payload);
-            }
+            rest = &rest[size..];
+        }
+        if method != "HEAD" {
+            out.extend_from_slice(b"0\r\nX-Trailer: t\r\n\r\n");
+        }
+    } else {
+        if framing == "length" {
+            out.extend_from_slice(format!("Content-Length: {len}\r\n").as_bytes());
+        }
+        out.extend_from_slice(b"\r\n");
+        if method != "HEAD" {
+            out.extend_from_slice(&payload);
         }
     }
     if !stream.send(&out).await || framing == "close" {

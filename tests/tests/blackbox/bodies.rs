@@ -38,6 +38,34 @@ fn check_pattern(wire: &mut Wire, len: usize) {
     }
 }
 
+const CHUNKED: usize = 16 * MIB;
+
+/// Sends the pattern in chunks, without the last one.
+fn send_chunks(wire: &mut Wire) {
+    let (mut at, mut size) = (0, 1);
+    while at < CHUNKED {
+        let len = size.min(CHUNKED - at);
+        let mut chunk = Vec::with_capacity(len + 32);
+        write!(chunk, "{len:x}\r\n").unwrap();
+        chunk.extend_from_slice(&pattern::bytes(at as u64, len));
+        chunk.extend_from_slice(b"\r\n");
+        wire.send(chunk);
+        at += len;
+        size = size * 7 % 99_991 + 1;
+    }
+}
+
+/// Receives all that [`send_chunks`] sends, and the last chunk.
+fn check_chunks(wire: &mut Wire) {
+    let mut at = 0;
+    while let Some(chunk) = wire.chunk() {
+        pattern::check(at as u64, &chunk);
+        at += chunk.len();
+    }
+    assert_eq!(at, CHUNKED);
+    assert_eq!(wire.line(), "");
+}
+
 on_each_driver! {
     fn request_bodies_arrive_with_their_framing(driver: Driver) {
         let upstream = Upstream::new();
@@ -234,32 +262,9 @@ on_each_driver! {
         assert!(gateway.peak() - before < 8 * MIB as u64, "{} -> {}", before, gateway.peak());
     }
 
-    /// Chunked and with chunks of many sizes, both ways at once.
+    /// Chunked, with chunks of many sizes. The response ends after the request: the exchange is over
+    /// with it.
     fn big_chunked_bodies_flow_both_ways_at_once(driver: Driver) {
-        const TOTAL: usize = 16 * MIB;
-        fn send_chunks(wire: &mut Wire) {
-            let (mut at, mut size) = (0, 1);
-            while at < TOTAL {
-                let len = size.min(TOTAL - at);
-                let mut chunk = Vec::with_capacity(len + 32);
-                write!(chunk, "{len:x}\r\n").unwrap();
-                chunk.extend_from_slice(&pattern::bytes(at as u64, len));
-                chunk.extend_from_slice(b"\r\n");
-                wire.send(chunk);
-                at += len;
-                size = size * 7 % 99_991 + 1;
-            }
-            wire.send("0\r\n\r\n");
-        }
-        fn check_chunks(wire: &mut Wire) {
-            let mut at = 0;
-            while let Some(chunk) = wire.chunk() {
-                pattern::check(at as u64, &chunk);
-                at += chunk.len();
-            }
-            assert_eq!(at, TOTAL);
-            assert_eq!(wire.line(), "");
-        }
         let upstream = Upstream::new();
         let gateway = Config::proxy(driver, &upstream).start();
         let mut client = gateway.client();
@@ -269,15 +274,19 @@ on_each_driver! {
         peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.head();
         let (mut from_client, mut from_peer) = (client.try_clone(), peer.try_clone());
-        let uploading = std::thread::spawn(move || send_chunks(&mut from_client));
+        let uploading = std::thread::spawn(move || {
+            send_chunks(&mut from_client);
+            from_client.send("0\r\n\r\n");
+        });
         let downloading = std::thread::spawn(move || send_chunks(&mut from_peer));
         let arriving = std::thread::spawn(move || {
             check_chunks(&mut peer);
+            downloading.join().unwrap();
+            peer.send("0\r\n\r\n");
             peer
         });
         check_chunks(&mut client);
         uploading.join().unwrap();
-        downloading.join().unwrap();
         let mut peer: Peer = arriving.join().unwrap();
         client.send_get("/");
         peer.serve_one("in step");
@@ -295,13 +304,12 @@ on_each_driver! {
         let mut peer = upstream.accept();
         peer.request();
         peer.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {TOTAL}\r\n\r\n"));
-        let sent = peer.send_until_full(&pattern::bytes(0, PART), TOTAL);
+        let sent = peer.send_until_full(TOTAL);
         assert!(sent < 64 << 20, "{sent} bytes were taken that nobody read");
         assert!(gateway.peak() - before < 8 * MIB as u64, "{} -> {}", before, gateway.peak());
         // It goes on where it stood.
         client.head();
-        let got = client.exactly(sent as usize);
-        got.chunks(PART).for_each(|part| pattern::check(0, part));
+        pattern::check(0, &client.exactly(sent as usize));
     }
 
     /// The upstream reads nothing: the upload must come to a halt.
@@ -314,11 +322,10 @@ on_each_driver! {
         client.send(format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {TOTAL}\r\n\r\n"));
         let mut peer = upstream.accept();
         peer.head();
-        let sent = client.send_until_full(&pattern::bytes(0, PART), TOTAL);
+        let sent = client.send_until_full(TOTAL);
         assert!(sent < 64 << 20, "{sent} bytes were taken that nobody read");
         assert!(gateway.peak() - before < 8 * MIB as u64, "{} -> {}", before, gateway.peak());
-        let got = peer.exactly(sent as usize);
-        got.chunks(PART).for_each(|part| pattern::check(0, part));
+        pattern::check(0, &peer.exactly(sent as usize));
     }
 
     /// An old client cannot be told of a cut in a close-delimited body but by a reset.

@@ -1,7 +1,7 @@
 //! Requests and responses that move at the same time.
 
 use osmia_tests::wire::Framing;
-use osmia_tests::{Client, Config, Peer, Upstream, on_each_driver};
+use osmia_tests::{Client, Config, Peer, Upstream, on_each_driver, pattern};
 
 const EXPECTING: &str =
     "POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n";
@@ -91,6 +91,28 @@ on_each_driver! {
         client.finish();
         client.expect_end();
         peer.expect_end();
+    }
+
+    /// RFC 9112, section 9.6: closing while the client sends would reset the connection, and with it
+    /// what it has not read yet.
+    fn an_early_response_survives_a_client_that_sends_on(driver: Driver) {
+        const UPLOAD: usize = 4 << 20;
+        const RESPONSE: usize = 1 << 20;
+        let upstream = Upstream::new();
+        let gateway = Config::proxy(driver, &upstream).start();
+        let mut client = gateway.client();
+        let head = format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {UPLOAD}\r\n\r\n");
+        let mut peer = pair(&mut client, &upstream, &head);
+        peer.send(format!("HTTP/1.1 413 No\r\nContent-Length: {RESPONSE}\r\n\r\n"));
+        let answering = std::thread::spawn(move || {
+            peer.send(pattern::bytes(0, RESPONSE));
+            peer
+        });
+        client.head();
+        // It goes on whatever the response says, and reads it only then.
+        let _ = client.try_send(pattern::bytes(0, UPLOAD));
+        pattern::check(0, &client.exactly(RESPONSE));
+        answering.join().unwrap();
     }
 
     /// The response begins before the upload ends, and both go on.

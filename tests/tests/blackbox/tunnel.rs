@@ -236,11 +236,11 @@ on_each_driver! {
     /// A tunnel is busy as long as either side says something.
     fn a_tunnel_busy_in_one_direction_stays_open(driver: Driver) {
         let upstream = Upstream::new();
-        let options = json!({"timeout": {"connect": 5, "send": 5, "read": 2}});
+        let options = json!({"timeout": {"connect": 5, "send": 5, "read": 3}});
         let gateway = Config::proxy_with(driver, &upstream, options).start();
         let mut client = gateway.client();
         let mut peer = tunnel(&mut client, &upstream);
-        for _ in 0..16 {
+        for _ in 0..18 {
             peer.send("tick");
             assert_eq!(client.exactly(4), b"tick");
             // The pace of the traffic: longer in all than the time that silence may last.

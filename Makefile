@@ -1,0 +1,91 @@
+# Two commands do everything on a fresh Debian machine with Rust: `make run` and `make test`.
+
+CARGO ?= cargo
+SECONDS_PER_TARGET ?= 60
+APT_TEST := nginx-light valgrind curl openssl
+APT_BENCH := nginx-light haproxy wrk python3-venv
+APT_FLAME := linux-perf
+
+.PHONY: help run build check test unit lint instructions bench micro flamegraph fuzz simulate deny
+
+help:
+	@echo "make run            build and start the gateway with the demo upstream"
+	@echo "make check          check conf/config.yaml and conf/apisix.yaml"
+	@echo "make test           install what the tests need and run every test"
+	@echo "make bench          compare with the peers; writes perf/results/"
+	@echo "make micro          micro-benchmarks (criterion)"
+	@echo "make instructions   instruction counts against the committed baseline"
+	@echo "make flamegraph     profile the gateway under load"
+	@echo "make fuzz           run each fuzz target for SECONDS_PER_TARGET=$(SECONDS_PER_TARGET)"
+	@echo "make simulate       explore more simulated worlds (OSMIA_SIM_WORLDS=2000)"
+	@echo "make deny           licences, bans and advisories of the dependencies (cargo-deny)"
+
+build:
+	$(CARGO) build --release -p osmia -p osmia-bench --bin osmia --bin osmia-demo-upstream
+
+# The demo upstream is a process of its own; it goes when the gateway goes.
+run: build
+	@target/release/osmia-demo-upstream --listen 127.0.0.1:9081 & upstream=$$!; \
+	trap 'kill $$upstream 2>/dev/null' EXIT INT TERM; \
+	target/release/osmia start --config conf/config.yaml
+
+check: build
+	target/release/osmia check --config conf/config.yaml
+
+test: apt-test lint unit instructions
+
+unit:
+	$(CARGO) build -p osmia -p osmia-bench --bin osmia --bin osmia-demo-upstream
+	$(CARGO) test --workspace
+
+lint:
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+instructions:
+	$(CARGO) run --release -p osmia-bench --bin osmia-bench -- instructions --check
+
+bench: apt-bench
+	$(CARGO) build --release -p osmia -p osmia-bench
+	target/release/osmia-bench setup
+	target/release/osmia-bench run $(BENCH_ARGS)
+
+micro:
+	$(CARGO) bench -p osmia-bench
+
+flamegraph: apt-flame
+	$(CARGO) build --release -p osmia -p osmia-bench
+	perf/flamegraph.sh
+
+# cargo-fuzz wants nightly options; the stable compiler takes them with the bootstrap switch.
+fuzz:
+	command -v cargo-fuzz >/dev/null || $(CARGO) install --locked cargo-fuzz
+	core/fuzz/fuzz.sh $(SECONDS_PER_TARGET)
+
+simulate:
+	OSMIA_SIM_WORLDS=$${OSMIA_SIM_WORLDS:-2000} $(CARGO) test --release -p osmia --test simulation -- --nocapture
+
+deny:
+	command -v cargo-deny >/dev/null || $(CARGO) install --locked cargo-deny
+	cargo-deny check
+
+# Installs what is missing, as root or through sudo; does nothing when all is there.
+define apt
+	@missing=""; for package in $(1); do \
+		dpkg-query -W -f '$${Status}' $$package 2>/dev/null | grep -q "ok installed" || missing="$$missing $$package"; \
+	done; \
+	if [ -n "$$missing" ]; then \
+		sudo=""; [ "$$(id -u)" = 0 ] || sudo=sudo; \
+		echo "installing$$missing"; \
+		$$sudo apt-get update -qq && \
+		DEBIAN_FRONTEND=noninteractive $$sudo apt-get install -y -qq --no-install-recommends $$missing; \
+	fi
+endef
+
+.PHONY: apt-test apt-bench apt-flame
+apt-test:
+	$(call apt,$(APT_TEST))
+apt-bench:
+	$(call apt,$(APT_BENCH))
+apt-flame:
+	$(call apt,$(APT_FLAME))
