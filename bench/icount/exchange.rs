@@ -15,9 +15,7 @@ use osmia_core::access_log::Format;
 use osmia_core::settings::Settings;
 use osmia_core::snapshot::Snapshot;
 
-use crate::heads::{
-    BROWSER_REQUEST, Make, SMALL_REQUEST, SMALL_RESPONSE, TYPICAL_RESPONSE, Work,
-};
+use crate::heads::{BROWSER_REQUEST, Make, SMALL_REQUEST, SMALL_RESPONSE, TYPICAL_RESPONSE, Work};
 use crate::net::Scripted;
 
 /// A route such as the benchmarks use, among others.
@@ -34,7 +32,7 @@ upstreams:
 const BODY_BYTES: usize = 1024;
 
 /// All scenarios on exchanges.
-pub fn scenarios() -> Vec<(&'static str, Make)> {
+pub(crate) fn scenarios() -> Vec<(&'static str, Make)> {
     vec![
         ("exchange-small", || exchange(SMALL_REQUEST, SMALL_RESPONSE, false)),
         ("exchange-browser", || exchange(BROWSER_REQUEST, TYPICAL_RESPONSE, false)),

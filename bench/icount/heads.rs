@@ -10,15 +10,16 @@ use osmia_core::limits::HttpLimits;
 use osmia_core::path;
 
 /// Does a scenario that many times.
-pub type Work = Box<dyn FnMut(u32)>;
+pub(crate) type Work = Box<dyn FnMut(u32)>;
 /// Prepares a scenario.
-pub type Make = fn() -> Work;
+pub(crate) type Make = fn() -> Work;
 
 /// What wrk sends.
-pub const SMALL_REQUEST: &[u8] = b"GET /bytes/1024 HTTP/1.1\r\nHost: 127.0.0.1:9080\r\n\r\n";
+pub(crate) const SMALL_REQUEST: &[u8] = b"GET /bytes/1024 HTTP/1.1\r\nHost: 127.0.0.1:9080\r\n\r\n";
 
 /// What a browser sends.
-pub const BROWSER_REQUEST: &[u8] = b"GET /catalogue/shoes/running?size=42&colour=blue&page=2 \
+pub(crate) const BROWSER_REQUEST: &[u8] =
+    b"GET /catalogue/shoes/running?size=42&colour=blue&page=2 \
 HTTP/1.1\r\n\
 Host: shop.example.com\r\n\
 Connection: keep-alive\r\n\
@@ -40,14 +41,14 @@ Cookie: session=7f3c9a1e5b2d4860; consent=all; basket=3; seen=18%2C19%2C44\r\n\
 \r\n";
 
 /// What the demo upstream answers.
-pub const SMALL_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+pub(crate) const SMALL_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
 Server: osmia-demo-upstream\r\n\
 Content-Type: text/plain\r\n\
 Content-Length: 1024\r\n\
 \r\n";
 
 /// What an application server answers.
-pub const TYPICAL_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
+pub(crate) const TYPICAL_RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\n\
 Date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\
 Server: Apache\r\n\
 Content-Type: application/json; charset=utf-8\r\n\
@@ -62,7 +63,7 @@ Strict-Transport-Security: max-age=31536000; includeSubDomains\r\n\
 \r\n";
 
 /// As many fields, and about as many bytes, as a head may carry in practice: tokens and tracing.
-pub fn large_request() -> Vec<u8> {
+pub(crate) fn large_request() -> Vec<u8> {
     let mut head = b"POST /api/v2/orders HTTP/1.1\r\nHost: api.example.com\r\n".to_vec();
     for number in 0..60 {
         let line = format!("X-Context-Field-{number}: {}\r\n", "0123456789abcdef".repeat(6));
@@ -73,7 +74,7 @@ pub fn large_request() -> Vec<u8> {
 }
 
 /// All scenarios on heads and paths.
-pub fn scenarios() -> Vec<(&'static str, Make)> {
+pub(crate) fn scenarios() -> Vec<(&'static str, Make)> {
     vec![
         ("request-parse-small", || parse_request(SMALL_REQUEST.to_vec())),
         ("request-parse-browser", || parse_request(BROWSER_REQUEST.to_vec())),

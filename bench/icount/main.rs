@@ -5,6 +5,8 @@
 //! The number of iterations is fixed and nothing depends on the clock, the network or chance, so
 //! that two runs of one binary count the same.
 
+#![allow(clippy::expect_used, clippy::panic)] // a scenario that cannot run is a defect here
+
 mod exchange;
 mod heads;
 mod net;
@@ -23,7 +25,7 @@ const WARM_UP: u32 = 100;
 /// What callgrind counts: everything that is called from here.
 #[unsafe(no_mangle)]
 #[inline(never)]
-fn osmia_icount_measured(work: &mut dyn FnMut(u32)) {
+extern "Rust" fn osmia_icount_measured(work: &mut dyn FnMut(u32)) {
     work(ITERATIONS);
 }
 

@@ -20,7 +20,7 @@ type Task = Pin<Box<dyn Future<Output = ()>>>;
 
 /// The scripted network. Clones are the same network.
 #[derive(Clone)]
-pub struct Scripted(Rc<Script>);
+pub(crate) struct Scripted(Rc<Script>);
 
 struct Script {
     response: Vec<u8>,
@@ -49,19 +49,18 @@ impl Peer {
 }
 
 impl Scripted {
-    pub fn new(request: &[u8], response: Vec<u8>) -> Self {
-        let client =
-            Peer { says: request.to_vec(), due: Cell::new(false), left: Cell::new(0) };
+    pub(crate) fn new(request: &[u8], response: Vec<u8>) -> Self {
+        let client = Peer { says: request.to_vec(), due: Cell::new(false), left: Cell::new(0) };
         Self(Rc::new(Script { response, task: RefCell::new(None), client: Rc::new(client) }))
     }
 
     /// The gateway's end of the client's connection.
-    pub fn client(&self) -> Conn<Self> {
+    pub(crate) fn client(&self) -> Conn<Self> {
         conn(&self.0.client)
     }
 
     /// Drives the gateway through `times` exchanges.
-    pub fn exchanges(&self, times: u32) {
+    pub(crate) fn exchanges(&self, times: u32) {
         let client = &self.0.client;
         client.left.set(times);
         client.hear();
@@ -90,7 +89,7 @@ impl Script {
 fn conn(peer: &Rc<Peer>) -> Conn<Scripted> {
     Conn {
         rx: ScriptedRx { peer: Rc::clone(peer), armed: None, polled: false, cancelable: false },
-        tx: ScriptedTx { peer: Rc::clone(peer) },
+        tx: ScriptedTx { peer: Rc::clone(peer), sent: 0 },
     }
 }
 
@@ -114,7 +113,7 @@ impl Net for Scripted {
 }
 
 /// Receiving half.
-pub struct ScriptedRx {
+pub(crate) struct ScriptedRx {
     peer: Rc<Peer>,
     armed: Option<Buf>,
     polled: bool,
@@ -150,12 +149,14 @@ impl Rx for ScriptedRx {
 }
 
 /// Sending half.
-pub struct ScriptedTx {
+pub(crate) struct ScriptedTx {
     peer: Rc<Peer>,
+    sent: u64,
 }
 
 impl Tx for ScriptedTx {
-    fn start(&mut self, _: Buf) {
+    fn start(&mut self, buf: Buf) {
+        self.sent += buf.len() as u64;
         self.peer.hear();
     }
 
@@ -166,6 +167,12 @@ impl Tx for ScriptedTx {
     fn poll(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
         Poll::Ready(Ok(()))
     }
+
+    fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    fn reset(&mut self) {}
 
     fn shutdown(&mut self) {}
 }

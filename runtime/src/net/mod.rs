@@ -31,7 +31,7 @@ pub trait Net: 'static {
 
     /// Waits until something can be received, holding no buffer meanwhile. Nothing may be under way
     /// in either direction.
-    fn park(&self, conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>>;
+    fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static;
 
     /// Runs `task` on this thread.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);

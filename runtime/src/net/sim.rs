@@ -271,7 +271,7 @@ impl Net for SimNet {
         Ok(ours)
     }
 
-    async fn park(&self, conn: Conn<Self>) -> io::Result<Conn<Self>> {
+    async fn park(conn: Conn<Self>) -> io::Result<Conn<Self>> {
         poll_fn(|cx| conn.rx.poll_readable(cx)).await;
         Ok(conn)
     }

@@ -39,14 +39,17 @@ impl Net for Tcp {
         Ok(split(stream))
     }
 
-    async fn park(&self, conn: Conn<Self>) -> io::Result<Conn<Self>> {
-        let stream = conn
-            .rx
-            .into_half()
-            .and_then(|read| conn.tx.into_half().and_then(|write| read.reunite(write).ok()));
-        let stream = stream.ok_or_else(|| io::Error::other("connection parked while in use"))?;
-        stream.readable(true).await?;
-        Ok(split(stream))
+    fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
+        // Not an `async fn`: what is dropped here would be kept in its state.
+        let read = conn.rx.into_half();
+        let write = conn.tx.into_half();
+        let stream = read.zip(write).and_then(|(read, write)| read.reunite(write).ok());
+        async move {
+            let stream =
+                stream.ok_or_else(|| io::Error::other("connection parked while in use"))?;
+            stream.readable(true).await?;
+            Ok(split(stream))
+        }
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {
