@@ -40,7 +40,9 @@ fn main() -> ExitCode {
     match (arguments.next().as_deref(), arguments.next()) {
         (Some("list"), None) => {
             println!("iterations {ITERATIONS}");
-            scenarios().iter().for_each(|(name, _)| println!("{name}"));
+            for (name, _) in scenarios() {
+                println!("{name}");
+            }
             ExitCode::SUCCESS
         }
         (Some(wanted), None) => {

@@ -103,8 +103,8 @@ impl Net for Scripted {
         Ok(conn(&Rc::new(upstream)))
     }
 
-    async fn park(&self, conn: Conn<Self>) -> io::Result<Conn<Self>> {
-        Ok(conn)
+    fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
+        std::future::ready(Ok(conn))
     }
 
     fn spawn(&self, task: impl Future<Output = ()> + 'static) {

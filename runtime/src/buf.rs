@@ -21,7 +21,7 @@ pub const LARGE: usize = 64 * 1024 + HEADROOM + TAILROOM;
 
 /// Buffers kept for reuse per class and thread. More are kept while more are in use at once; the
 /// surplus is given back by [`trim`].
-const KEPT: [usize; 2] = [256, 32];
+const KEPT: [usize; 2] = [64, 16];
 
 thread_local! {
     static POOL: RefCell<Pool> = const { RefCell::new(Pool { free: [Vec::new(), Vec::new()] }) };

@@ -85,6 +85,9 @@ impl Options {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
+    // Connections come and go one by one: with huge pages, what they leave behind is not given back
+    // (measured: 3.2 instead of 1.3 KiB per idle connection, 8 MiB more at rest).
+    let _ = rustix::thread::disable_transparent_huge_pages(true);
     let result = match Cli::parse().command {
         Command::Version => {
             println!("osmia {}", env!("CARGO_PKG_VERSION"));

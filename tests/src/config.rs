@@ -162,6 +162,15 @@ impl Config {
         self
     }
 
+    /// Uses `text` as `config.yaml`, instead of everything set so far. `{port}` in it stands for the
+    /// gateway's port.
+    #[must_use]
+    pub fn text(self, text: &str) -> Self {
+        let text = text.replace("{port}", &self.port().to_string());
+        std::fs::write(self.file("config.yaml"), text).unwrap();
+        self
+    }
+
     /// A file in the gateway's directory.
     pub fn file(&self, name: &str) -> PathBuf {
         self.directory.path().join(name)
@@ -178,19 +187,24 @@ impl Config {
         Gateway::start(self)
     }
 
+    /// Starts it without waiting, for a gateway whose messages go elsewhere.
+    pub fn start_quietly(self) -> Gateway {
+        Gateway::spawn(self)
+    }
+
     /// Runs `osmia start`, which is expected to fail.
     #[track_caller]
-    pub fn start_refused(&self) -> Refused {
+    pub fn start_refused(&self) -> Ended {
         self.write();
-        let refused = Refused::from(self.command("start").output().unwrap());
-        assert_eq!(refused.code, Some(1), "{}", refused.stderr);
-        refused
+        let ended = Ended::from(self.command("start").output().unwrap());
+        assert_eq!(ended.code, Some(1), "{}", ended.stderr);
+        ended
     }
 
     /// Runs `osmia check`.
-    pub fn check(&self) -> Refused {
+    pub fn check(&self) -> Ended {
         self.write();
-        Refused::from(self.command("check").output().unwrap())
+        Ended::from(self.command("check").output().unwrap())
     }
 
     pub(crate) fn command(&self, subcommand: &str) -> Command {
@@ -246,7 +260,7 @@ pub fn upstream_of(nodes: &[String], options: Value) -> Value {
 
 /// The outcome of a command that has ended.
 #[derive(Debug)]
-pub struct Refused {
+pub struct Ended {
     /// Exit code; `None`: killed by a signal.
     pub code: Option<i32>,
     /// What it printed.
@@ -255,7 +269,7 @@ pub struct Refused {
     pub stderr: String,
 }
 
-impl From<Output> for Refused {
+impl From<Output> for Ended {
     fn from(output: Output) -> Self {
         Self {
             code: output.status.code(),
@@ -263,6 +277,21 @@ impl From<Output> for Refused {
             stderr: String::from_utf8(output.stderr).unwrap(),
         }
     }
+}
+
+impl Ended {
+    /// The last line of its complaint.
+    pub fn complaint(&self) -> &str {
+        self.stderr.lines().last().unwrap_or_default()
+    }
+}
+
+/// Runs the binary with `arguments` alone, in a directory without a configuration.
+pub fn run(arguments: &[&str]) -> Ended {
+    let directory = tempfile::tempdir().unwrap();
+    let mut command = Command::new(binary());
+    command.args(arguments).current_dir(&directory).stdin(Stdio::null());
+    Ended::from(command.output().unwrap())
 }
 
 /// The gateway's binary: `OSMIA_BIN`, or `osmia` beside the test's own directory.

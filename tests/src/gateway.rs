@@ -25,13 +25,17 @@ pub struct Gateway {
 impl Gateway {
     #[track_caller]
     pub(crate) fn start(config: Config) -> Self {
+        let gateway = Self::spawn(config);
+        gateway.log.wait_for(&["osmia is ready"]);
+        gateway
+    }
+
+    pub(crate) fn spawn(config: Config) -> Self {
         config.write();
         let mut command = config.command("start");
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::follow(child.stderr.take().unwrap());
-        let gateway = Self { config, child, log };
-        gateway.log.wait_for(&["osmia is ready"]);
-        gateway
+        Self { config, child, log }
     }
 
     /// Where it listens.
@@ -140,10 +144,14 @@ impl Gateway {
 
 impl Drop for Gateway {
     fn drop(&mut self) {
+        let ended = self.child.try_wait();
         let _ = self.child.kill();
         let _ = self.child.wait();
         let log = self.log.all();
         if std::thread::panicking() {
+            if let Ok(Some(status)) = ended {
+                eprintln!("--- the gateway had ended: {status}");
+            }
             eprintln!("--- the gateway's messages:\n{log}");
         } else {
             assert!(!log.contains("panicked"), "{log}");

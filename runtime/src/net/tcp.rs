@@ -40,15 +40,15 @@ impl Net for Tcp {
     }
 
     fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
-        // Not an `async fn`: what is dropped here would be kept in its state.
+        // Not an `async fn`, and nothing is moved inside: either would be kept in its state twice.
         let read = conn.rx.into_half();
         let write = conn.tx.into_half();
         let stream = read.zip(write).and_then(|(read, write)| read.reunite(write).ok());
         async move {
-            let stream =
-                stream.ok_or_else(|| io::Error::other("connection parked while in use"))?;
-            stream.readable(true).await?;
-            Ok(split(stream))
+            if let Some(stream) = &stream {
+                stream.readable(true).await?;
+            }
+            stream.map(split).ok_or_else(|| io::Error::other("connection parked while in use"))
         }
     }
 

@@ -238,7 +238,7 @@ impl<N: Net> Worker<N> {
 
     /// Gives parsing state back.
     pub fn give_scratch(&self, scratch: Box<Scratch>) {
-        const KEPT: usize = 1024;
+        const KEPT: usize = 128;
         let mut free = self.scratch.borrow_mut();
         if free.len() < KEPT {
             free.push(scratch);

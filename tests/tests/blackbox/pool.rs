@@ -176,7 +176,9 @@ on_each_driver! {
             assert_eq!(client.response().text(), "x");
         }
         let mut surplus = peers.split_off(2);
-        surplus.iter_mut().for_each(|peer| drop(peer.expect_end()));
+        for peer in &mut surplus {
+            peer.expect_end();
+        }
         for peer in &mut peers {
             assert!(peer.is_silent(), "kept");
         }

@@ -8,6 +8,7 @@ mod child;
 mod contender;
 mod http;
 mod idle;
+mod instructions;
 mod machine;
 mod plain;
 mod plan;
@@ -41,7 +42,9 @@ struct Cli {
 enum Action {
     /// Measures, prints the comparison, and writes it to perf/results when it is complete.
     Run(Box<Plan>),
-    /// Installs peers that are not in the distribution; without a name, all of them.
+    /// Counts the instructions of the request path.
+    Instructions(instructions::Options),
+    /// Installs peers that are not in the distribution; without a name, all that can be had.
     Setup {
         /// What to install.
         peers: Vec<setup::Peer>,
@@ -51,6 +54,7 @@ enum Action {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Action::Run(plan) => run(*plan),
+        Action::Instructions(options) => instructions::run(&options),
         Action::Setup { peers } => set_up(&peers),
     };
     match outcome {
@@ -63,9 +67,15 @@ fn main() -> ExitCode {
 }
 
 fn set_up(peers: &[setup::Peer]) -> Result<()> {
-    let all = [setup::Peer::Envoy, setup::Peer::Pingora];
-    for &peer in if peers.is_empty() { &all } else { peers } {
+    for &peer in peers {
         setup::install(peer)?;
+    }
+    if peers.is_empty() {
+        for peer in [setup::Peer::Envoy, setup::Peer::Pingora] {
+            if let Err(error) = setup::install(peer) {
+                println!("note: going on without {peer:?}: {error:#}");
+            }
+        }
     }
     Ok(())
 }

@@ -121,6 +121,11 @@ pub(crate) fn results_directory() -> PathBuf {
     Path::new(CRATE).join("../perf/results")
 }
 
+/// This crate's manifest.
+pub(crate) fn manifest() -> PathBuf {
+    Path::new(CRATE).join("Cargo.toml")
+}
+
 /// The committed instruction counts.
 pub(crate) fn instruction_baseline() -> PathBuf {
     Path::new(CRATE).join("instructions.toml")
