@@ -164,7 +164,8 @@ mod tests {
         assert_eq!(message.start_line, "POST /a HTTP/1.1");
         assert_eq!(message.values("a"), ["b"]);
         assert_eq!(message.body, b"xy");
-        let chunked = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: 1\r\n\r\n";
+        let chunked =
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\nT: 1\r\n\r\n";
         assert_eq!((whole(chunked).status(), whole(chunked).body), (Some(200), b"x".to_vec()));
         assert_eq!(whole(b"HTTP/1.1 200 OK\r\n\r\nrest").body, b"rest");
         assert_eq!(whole(b"GET / HTTP/1.1\r\n\r\n").body, b"");

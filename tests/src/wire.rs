@@ -157,7 +157,8 @@ impl Wire {
     }
 
     fn is_writable_within(&self, time: std::time::Duration) -> bool {
-        let mut poll = libc::pollfd { fd: self.stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        let mut poll =
+            libc::pollfd { fd: self.stream.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
         // SAFETY: the pointer is to one `pollfd`, as the count says.
         unsafe { libc::poll(&raw mut poll, 1, time.as_millis() as libc::c_int) > 0 }
     }
@@ -175,10 +176,9 @@ impl Wire {
                 }
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!(
-                    "{error}; received so far, and not used: {:?}",
-                    excerpt(&self.buf)
-                ),
+                Err(error) => {
+                    panic!("{error}; received so far, and not used: {:?}", excerpt(&self.buf))
+                }
             }
         }
     }
@@ -186,10 +186,7 @@ impl Wire {
     #[track_caller]
     fn need(&mut self, what: &str) {
         if self.fill().is_none() {
-            panic!(
-                "the connection ended within {what}, after {:?}",
-                excerpt(&self.buf)
-            );
+            panic!("the connection ended within {what}, after {:?}", excerpt(&self.buf));
         }
     }
 
@@ -203,9 +200,9 @@ impl Wire {
             self.need("a line");
         };
         let line: Vec<u8> = self.buf.drain(..=end).collect();
-        let line = line.strip_suffix(b"\r\n").unwrap_or_else(|| {
-            panic!("a line without CR: {:?}", line.escape_ascii().to_string())
-        });
+        let line = line
+            .strip_suffix(b"\r\n")
+            .unwrap_or_else(|| panic!("a line without CR: {:?}", line.escape_ascii().to_string()));
         assert!(!line.contains(&b'\r'), "a bare CR in {:?}", line.escape_ascii().to_string());
         String::from_utf8_lossy(line).into_owned()
     }
@@ -358,10 +355,7 @@ impl Wire {
                 Ok(len) => self.buf.extend_from_slice(&part[..len]),
                 Err(error) if error.kind() == ErrorKind::Interrupted => {}
                 Err(error) if error.kind() == ErrorKind::ConnectionReset => break End::Reset,
-                Err(error) => panic!(
-                    "{error} instead of an end, after {:?}",
-                    excerpt(&self.buf)
-                ),
+                Err(error) => panic!("{error} instead of an end, after {:?}", excerpt(&self.buf)),
             }
         };
         (std::mem::take(&mut self.buf), end)

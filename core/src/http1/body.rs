@@ -34,6 +34,7 @@ pub struct Accepted {
 #[derive(Debug)]
 pub struct Body {
     state: State,
+    payload: u64,
     /// Forward the chunked framing as it is, rather than the payload alone.
     keep_framing: bool,
 }
@@ -53,7 +54,7 @@ impl Body {
             BodyLength::Chunked => State::Chunked(ChunkedDecoder::new(limits)),
             BodyLength::UntilClose => State::UntilClose,
         };
-        Self { state, keep_framing }
+        Self { state, payload: 0, keep_framing }
     }
 
     /// Whether all of it has been accepted. A close-delimited body never says so.
@@ -65,6 +66,11 @@ impl Body {
         }
     }
 
+    /// Bytes of payload accepted so far, without framing and trailers.
+    pub fn payload(&self) -> u64 {
+        self.payload
+    }
+
     /// Whether the end of the connection is the end of this body, and not a truncation.
     pub fn ends_with_connection(&self) -> bool {
         matches!(self.state, State::UntilClose)
@@ -74,17 +80,24 @@ impl Body {
     /// its very start. Nothing is moved unless something is cut out.
     pub fn accept(&mut self, buf: &mut [u8]) -> Result<Accepted, BodyError> {
         match &mut self.state {
-            State::UntilClose => Ok(Accepted { consumed: buf.len(), kept: buf.len() }),
+            State::UntilClose => {
+                self.payload += buf.len() as u64;
+                Ok(Accepted { consumed: buf.len(), kept: buf.len() })
+            }
             State::Remaining(bytes) => {
                 let len = usize::try_from(*bytes).unwrap_or(usize::MAX).min(buf.len());
                 *bytes -= len as u64;
+                self.payload += len as u64;
                 Ok(Accepted { consumed: len, kept: len })
             }
             State::Chunked(decoder) => {
                 let (mut consumed, mut kept) = (0, 0);
                 while let Some((kind, len)) = decoder.next_piece(&buf[consumed..])? {
                     let forward = match kind {
-                        Piece::Data => true,
+                        Piece::Data => {
+                            self.payload += len as u64;
+                            true
+                        }
                         Piece::Extension => false,
                         Piece::Framing | Piece::Trailer => self.keep_framing,
                     };
@@ -129,6 +142,13 @@ mod tests {
         assert_eq!(kept, b"3\r\nabc\r\n0\r\nT: x\r\n\r\n");
         assert_eq!(consumed, 23);
         assert!(body.is_done());
+    }
+
+    #[test]
+    fn the_payload_is_counted_without_its_framing() {
+        let mut body = Body::new(BodyLength::Chunked, true, &HttpLimits::default());
+        accept(&mut body, b"3;q=1\r\nabc\r\n2\r\nde\r\n0\r\nT: x\r\n\r\nGET");
+        assert_eq!(body.payload(), 5);
     }
 
     #[test]

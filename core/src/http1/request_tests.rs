@@ -372,7 +372,9 @@ fn hosts_are_names_or_addresses() {
         "a#b",
         "\"a\"",
         "<a>",
-        "a,b c", "a..b", "..",
+        "a,b c",
+        "a..b",
+        "..",
     ] {
         assert!(!is_authority(host.as_bytes()), "{host}");
     }

@@ -197,7 +197,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         let limit = self.worker.settings.client_max_body_bytes;
         let length = match self.request.body {
             BodyLength::Known(length) => length,
-            _ => self.body_received,
+            _ => self.body.payload(),
         };
         if limit > 0 && length > limit { Err(Failure::BodyTooLarge) } else { Ok(()) }
     }

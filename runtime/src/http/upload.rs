@@ -28,6 +28,7 @@ pub struct Upload<'a, N: Net> {
     /// Silence allowed towards the upstream.
     pub send_timeout: Duration,
     /// Bytes of the body read so far, for `client_max_body_size`.
+    /// Counts what was read of the body, with its framing.
     pub received: &'a mut u64,
 }
 
@@ -38,6 +39,11 @@ impl<N: Net> Upload<'_, N> {
         while !self.body.is_done() {
             let mut buf = self.receive().await?;
             let accepted = self.body.accept(buf.bytes_mut()).map_err(Failure::RequestBody)?;
+            *self.received += accepted.consumed as u64;
+            let limit = self.worker.settings.client_max_body_bytes;
+            if limit > 0 && self.body.payload() > limit {
+                return Err(Failure::BodyTooLarge);
+            }
             if accepted.consumed < buf.len() {
                 *self.early = Some(Buf::copy_of(&buf.bytes()[accepted.consumed..]));
             }
@@ -70,11 +76,6 @@ impl<N: Net> Upload<'_, N> {
         let received = result.map_err(|_| Failure::ClientGone)?;
         if received == 0 {
             return Err(Failure::ClientGone);
-        }
-        *self.received += received as u64;
-        let limit = self.worker.settings.client_max_body_bytes;
-        if limit > 0 && *self.received > limit {
-            return Err(Failure::BodyTooLarge);
         }
         Ok(buf)
     }

@@ -3,10 +3,18 @@
 use std::io::Write as _;
 
 use osmia_tests::wire::Framing;
-use osmia_tests::{Client, Config, End, Gateway, Message, Peer, Upstream, Wire, on_each_driver, pattern};
+use osmia_tests::{
+    Client, Config, End, Gateway, Message, Peer, Upstream, Wire, on_each_driver, pattern,
+};
 
 /// What a client with `version` receives when the upstream sends `response` and closes if `close`.
-fn returned(gateway: &Gateway, upstream: &Upstream, version: &str, response: &str, close: bool) -> (Message, Client) {
+fn returned(
+    gateway: &Gateway,
+    upstream: &Upstream,
+    version: &str,
+    response: &str,
+    close: bool,
+) -> (Message, Client) {
     let mut client = gateway.client();
     client.send(format!("GET / HTTP/{version}\r\nHost: a.test\r\n\r\n"));
     let mut peer = upstream.accept();

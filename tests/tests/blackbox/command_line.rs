@@ -108,7 +108,8 @@ fn wrong_values_name_their_key() {
         ("apisix", json!("x"), ["apisix", "expected"]),
     ] {
         // The format is looked at only if there is a log.
-        let config = Config::new().set("nginx_config.http.access_log", "access.log").set(key, value);
+        let config =
+            Config::new().set("nginx_config.http.access_log", "access.log").set(key, value);
         refused(&config, &parts);
     }
 }
@@ -141,7 +142,10 @@ fn routes_that_cannot_be_used_are_all_named() {
     let text = document(&[routes[0].clone(), routes[2].clone()], &[]);
     refused(&Config::new().routes_text(text), &["lost", "upstream_id", "nobody", "does not exist"]);
     refused(&Config::new().routes_text("routes: []\n"), &["apisix.yaml", "#END"]);
-    refused(&Config::new().routes_text("routes: 5\n#END"), &["apisix.yaml", "routes", "expected a list"]);
+    refused(
+        &Config::new().routes_text("routes: 5\n#END"),
+        &["apisix.yaml", "routes", "expected a list"],
+    );
     let rules = "global_rules: [{id: 1, plugins: {}}]\n#END";
     refused(&Config::new().routes_text(rules), &["global_rules", "not supported yet"]);
 }
@@ -171,7 +175,10 @@ fn variables_are_filled_in() {
         upstream.node()
     );
     let config = Config::new().text(&text).routes_text(routes);
-    refused(&config, &["node_listen[0].port", "GATEWAY_PORT is not set", "${{GATEWAY_PORT:=default}}"]);
+    refused(
+        &config,
+        &["node_listen[0].port", "GATEWAY_PORT is not set", "${{GATEWAY_PORT:=default}}"],
+    );
     let port = config.port().to_string();
     let gateway = config.environment("GATEWAY_PORT", &port).start();
     assert_eq!(gateway.get("/default").text(), "filled in");

@@ -130,7 +130,11 @@ fn epoll_takes_over_where_io_uring_is_forbidden() {
         .set("nginx_config.http.access_log", "access.log")
         .sandbox(forbidden)
         .start();
-    gateway.log().wait_for(&["WARN", "io_uring is not available, using epoll", "io_uring_disabled"]);
+    gateway.log().wait_for(&[
+        "WARN",
+        "io_uring is not available, using epoll",
+        "io_uring_disabled",
+    ]);
     gateway.log().wait_for(&["osmia is ready", "driver=\"epoll\""]);
     assert_eq!(gateway.get("/").text(), "x");
     eventually("the access log is written without it as well", || {

@@ -9,7 +9,9 @@ fn route(uri: &str, upstream: &Upstream) -> Value {
 }
 
 fn serves(gateway: &Gateway, target: &str, status: u16) {
-    eventually(&format!("{target} is answered with {status}"), || gateway.get(target).status() == status);
+    eventually(&format!("{target} is answered with {status}"), || {
+        gateway.get(target).status() == status
+    });
 }
 
 on_each_driver! {

@@ -22,6 +22,7 @@ use osmia_core::http1::write::{self, RequestRewrite};
 use osmia_core::http1::{Body, RequestHead};
 use osmia_core::limits::HttpLimits;
 use osmia_core::path;
+use osmia_tests::config::upstream_of;
 use osmia_tests::rawhttp::{self, Message, Read, to_bytes};
 use osmia_tests::{Config, Driver};
 use serde_json::json;
@@ -241,7 +242,7 @@ fn what_both_accept_reaches_the_upstream_alike() {
     let bases: Vec<_> = inputs().map(|(input, _)| input).filter(|input| is_base(input)).collect();
     let mut random = Random(0x5DEE_CE66_D1CE_5EED);
     let mut both = 0;
-    for _ in 0..2_000 {
+    for _ in 0..6_000 {
         let mut input = bases[random.below(bases.len())].clone();
         for _ in 0..=random.below(2) {
             mutate(&mut input, &mut random);
@@ -254,8 +255,10 @@ fn what_both_accept_reaches_the_upstream_alike() {
             assert_eq!(ours.level(), theirs.level(), "{}", input.escape_ascii());
             both += 1;
         }
-        let more = codec.seen.len() > peer.seen.len();
-        assert!(!more, "nginx refuses {}", input.escape_ascii());
+        // Methods are tokens for us, capitals for nginx.
+        let more = codec.seen.get(peer.seen.len());
+        let is_odd = more.is_none_or(|seen| !seen.has_plain_method());
+        assert!(is_odd, "nginx refuses {}", input.escape_ascii());
     }
     assert!(both > 200, "{both} requests accepted by both are too few to say anything");
 }
@@ -271,6 +274,11 @@ fn is_base(input: &[u8]) -> bool {
 }
 
 impl Seen {
+    fn has_plain_method(&self) -> bool {
+        let method = self.line.split(' ').next().unwrap_or_default();
+        method.bytes().all(|byte| byte.is_ascii_uppercase() || b"-_".contains(&byte))
+    }
+
     /// Without the fields that nginx leaves out for their names.
     fn level(&self) -> Self {
         let plain = |field: &&(String, String)| {
@@ -355,10 +363,17 @@ fn the_binary_does_what_the_codec_says() {
     for driver in [Driver::IoUring, Driver::Epoll] {
         let upstream = Upstream::start();
         let nodes = [upstream.addr.to_string()];
-        let gateway = Config::proxy_to_nodes(driver, &nodes, json!({})).start();
+        // The target `*` of OPTIONS is no path below `/`.
+        let route = json!({"id": "all", "uri": "*", "upstream": upstream_of(&nodes, json!({}))});
+        let gateway = Config::new().driver(driver).route(route).start();
         for (input, expected) in inputs().filter(|(_, expected)| !expected.is_empty()) {
             let output = exchange(gateway.addr(), &input, expected);
-            let verdict = Verdict { statuses: output, seen: upstream.take() };
+            let mut seen = upstream.take();
+            for seen in &mut seen {
+                // Where the client names no host, the gateway names the node.
+                seen.host = seen.host.replace(&nodes[0], "");
+            }
+            let verdict = Verdict { statuses: output, seen };
             assert_eq!(verdict, codec_verdict(&input), "{driver}: {}", input.escape_ascii());
         }
     }

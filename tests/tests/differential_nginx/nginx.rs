@@ -21,6 +21,9 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// Starts it, and waits until it answers.
     pub(crate) fn start() -> Self {
+        // Versions differ in what they take; shown when a test fails.
+        let version = Command::new(nginx_binary()).arg("-v").output();
+        println!("{}", version.map(|v| String::from_utf8_lossy(&v.stderr).into_owned()).unwrap());
         let folder = tempfile::tempdir().unwrap();
         let upstream = Upstream::start();
         let config = folder.path().join("nginx.conf");
