@@ -7,8 +7,8 @@
 //!                                 (sync: the thread that does it)
 //! ```
 //!
-//! **Invariant:** nothing here runs on a worker, and a worker never waits for anything here. What is
-//! published has been validated as a whole; when any part of a change is wrong, none of it is
+//! **Invariant:** nothing here runs on a worker, and a worker never waits for anything here. What
+//! is published has been validated as a whole; when any part of a change is wrong, none of it is
 //! published and the last good configuration stays.
 
 #![forbid(unsafe_code)]

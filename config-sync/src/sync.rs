@@ -218,7 +218,8 @@ impl SyncThread {
         Self { source, compiler, publisher, refused: None, ticks: 0 }
     }
 
-    /// Runs until told to stop. After a panic, which is a defect, workers go on with what they have.
+    /// Runs until told to stop. After a panic, which is a defect, workers go on with what they
+    /// have.
     fn run_guarded(self, commands: &Receiver<Command>, retired: &Receiver<Arc<Snapshot>>) {
         let run = AssertUnwindSafe(|| self.run(commands, retired));
         if std::panic::catch_unwind(run).is_err() {

@@ -25,7 +25,8 @@ pub struct Settings {
     pub downstream: DownstreamTimeouts,
     /// Access log, `None` when off.
     pub access_log: Option<AccessLog>,
-    /// `nginx_config.error_log_level`, as a `tracing` level name (`error`, `warn`, `info`, `debug`).
+    /// `nginx_config.error_log_level`, as a `tracing` level name (`error`, `warn`, `info`,
+    /// `debug`).
     pub log_level: String,
     /// `nginx_config.error_log`; `None`: standard error.
     pub error_log: Option<PathBuf>,

@@ -162,8 +162,8 @@ impl Config {
         self
     }
 
-    /// Uses `text` as `config.yaml`, instead of everything set so far. `{port}` in it stands for the
-    /// gateway's port.
+    /// Uses `text` as `config.yaml`, instead of everything set so far. `{port}` in it stands for
+    /// the gateway's port.
     #[must_use]
     pub fn text(self, text: &str) -> Self {
         let text = text.replace("{port}", &self.port().to_string());

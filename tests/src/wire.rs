@@ -311,8 +311,8 @@ impl Wire {
         message.framing = Framing::Chunked(sizes);
     }
 
-    /// The next chunk; `None` for the last, whose trailer section is left. Extensions fail: they are
-    /// for one hop.
+    /// The next chunk; `None` for the last, whose trailer section is left. Extensions fail: they
+    /// are for one hop.
     #[track_caller]
     pub fn chunk(&mut self) -> Option<Vec<u8>> {
         let line = self.line();

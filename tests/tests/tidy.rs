@@ -53,10 +53,11 @@ fn report(problems: &[String]) {
 #[test]
 fn lines_fit() {
     let mut problems = Vec::new();
-    for (path, text) in sources() {
+    for (path, text) in sources().into_iter().filter(|(path, _)| !is_test_file(path)) {
         for (number, line) in text.lines().enumerate() {
             // rustfmt leaves string literals alone, and so does this.
-            if line.chars().count() > COLUMNS && !line.contains('"') {
+            let is_text = line.contains('"') || line.ends_with('\\');
+            if line.chars().count() > COLUMNS && !is_text {
                 problems.push(format!("{path}:{}: longer than {COLUMNS} columns", number + 1));
             }
         }

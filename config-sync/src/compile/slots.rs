@@ -5,9 +5,9 @@ use std::hash::Hash;
 
 use osmia_core::snapshot::Slot;
 
-/// Hands out slots so that a key keeps its slot from round to round. A key that a round does not ask
-/// for loses its slot; the index is given away again in the next round at the earliest, with the
-/// generation one higher.
+/// Hands out slots so that a key keeps its slot from round to round. A key that a round does not
+/// ask for loses its slot; the index is given away again in the next round at the earliest, with
+/// the generation one higher.
 #[derive(Debug)]
 pub(super) struct SlotTable<K> {
     slots: HashMap<K, Entry>,

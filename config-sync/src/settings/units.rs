@@ -18,8 +18,8 @@ pub(super) fn size(text: &str) -> Option<u64> {
     decimal(digits)?.checked_mul(factor)
 }
 
-/// A time: one or more parts of digits and a unit, the largest unit first, such as `60s`, `500ms` or
-/// `1h 30m`; the last part may go without a unit and is then in seconds.
+/// A time: one or more parts of digits and a unit, the largest unit first, such as `60s`, `500ms`
+/// or `1h 30m`; the last part may go without a unit and is then in seconds.
 pub(super) fn duration(text: &str) -> Option<Duration> {
     let mut total = 0f64;
     let mut rest = text.trim();

@@ -18,7 +18,8 @@ pub(super) struct Wake {
 
 impl Wake {
     pub(super) fn new() -> io::Result<Self> {
-        // Blocking on purpose: `io_uring` answers a read of a non-blocking file at once with EAGAIN.
+        // Blocking on purpose: `io_uring` answers a read of a non-blocking file at once with
+        // EAGAIN.
         let fd = eventfd(0, EventfdFlags::CLOEXEC)?;
         Ok(Self { file: fd.into() })
     }

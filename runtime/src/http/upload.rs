@@ -27,7 +27,6 @@ pub struct Upload<'a, N: Net> {
     pub early: &'a mut Option<Buf>,
     /// Silence allowed towards the upstream.
     pub send_timeout: Duration,
-    /// Bytes of the body read so far, for `client_max_body_size`.
     /// Counts what was read of the body, with its framing.
     pub received: &'a mut u64,
 }

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
 
 mod client;
+mod panic;
 mod upstream;
 mod world;
 

@@ -152,7 +152,7 @@ async fn tick(shared: Rc<Shared>, worker: Rc<Worker<SimNet>>) {
     worker.drain();
 }
 
-fn settings() -> PipelineSettings {
+pub fn settings() -> PipelineSettings {
     let second = Duration::from_secs(1);
     PipelineSettings {
         limits: HttpLimits::default(),
@@ -173,7 +173,7 @@ pub fn addr(text: &str) -> SocketAddr {
     text.parse().unwrap()
 }
 
-fn snapshot() -> Snapshot {
+pub fn snapshot() -> Snapshot {
     let nodes = NODES.iter().enumerate().map(|(index, node)| Node {
         addr: addr(node),
         authority: (*node).into(),

@@ -270,8 +270,8 @@ on_each_driver! {
         assert!(gateway.peak() - before < 8 * MIB as u64, "{} -> {}", before, gateway.peak());
     }
 
-    /// Chunked, with chunks of many sizes. The response ends after the request: the exchange is over
-    /// with it.
+    /// Chunked, with chunks of many sizes. The response ends after the request: the exchange is
+    /// over with it.
     fn big_chunked_bodies_flow_both_ways_at_once(driver: Driver) {
         let upstream = Upstream::new();
         let gateway = Config::proxy(driver, &upstream).start();

@@ -93,8 +93,8 @@ on_each_driver! {
         peer.expect_end();
     }
 
-    /// RFC 9112, section 9.6: closing while the client sends would reset the connection, and with it
-    /// what it has not read yet.
+    /// RFC 9112, section 9.6: closing while the client sends would reset the connection, and with
+    /// it what it has not read yet.
     fn an_early_response_survives_a_client_that_sends_on(driver: Driver) {
         const UPLOAD: usize = 4 << 20;
         const RESPONSE: usize = 1 << 20;

@@ -1,4 +1,5 @@
-//! The same odd requests to nginx and to Osmia: who refuses what, and what the upstream gets to see.
+//! The same odd requests to nginx and to Osmia: who refuses what, and what the upstream gets to
+//! see.
 //!
 //! nginx is what APISIX stands on, so that it is the measure of what clients get away with today.
 //! Where the two agree, they must agree in what the upstream sees, byte for byte in the body and
@@ -379,8 +380,8 @@ fn the_binary_does_what_the_codec_says() {
     }
 }
 
-/// Sends `input`, and reads until as many responses have come as are expected; until the end, if the
-/// last one is a refusal.
+/// Sends `input`, and reads until as many responses have come as are expected; until the end, if
+/// the last one is a refusal.
 fn exchange(addr: SocketAddr, input: &[u8], expected: &str) -> Vec<u16> {
     let mut stream = TcpStream::connect(addr).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();

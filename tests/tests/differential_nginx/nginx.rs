@@ -33,6 +33,8 @@ impl Nginx {
             .arg(&config)
             .arg("-p")
             .arg(folder.path())
+            .arg("-e")
+            .arg(folder.path().join("error.log"))
             .stderr(Stdio::null())
             .spawn()
             .unwrap_or_else(|error| panic!("nginx (Debian package nginx-light): {error}"));
@@ -60,8 +62,8 @@ impl Nginx {
         self.folder.path().join(name)
     }
 
-    /// A connection to the server block `front`, which proxies, or `path`, which answers with what it
-    /// makes of the target.
+    /// A connection to the server block `front`, which proxies, or `path`, which answers with what
+    /// it makes of the target.
     pub(crate) fn connect(&self, name: &str) -> UnixStream {
         let stream = UnixStream::connect(self.socket(name)).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -122,10 +124,8 @@ fn nginx_binary() -> &'static str {
 /// when the client has said all it has to say.
 fn nginx_config(folder: &Path, upstream: SocketAddr) -> String {
     let folder = folder.display();
-    let mut temp_paths = String::new();
-    for kind in ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"] {
-        temp_paths += &format!("  {kind}_temp_path {folder}/{kind};\n");
-    }
+    let kinds = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"];
+    let temp_paths = kinds.map(|kind| format!("  {kind}_temp_path {folder}/{kind};\n")).concat();
     format!(
         "daemon off;\nmaster_process off;\npid {folder}/nginx.pid;\nerror_log {folder}/error.log;\n\
          events {{ worker_connections 256; }}\n\

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Fuzzes every target for some time: core/fuzz/run.sh [seconds per target] [target...]
+# Fuzzes every target for some time: core/fuzz/fuzz.sh [seconds per target] [target...]
 # Needs cargo-fuzz. The stable toolchain is told to accept the sanitizer flags. What is found is
 # left in core/fuzz/artifacts; make it a seed once it is mended.
 set -eu
