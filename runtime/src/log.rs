@@ -157,16 +157,12 @@ impl Record<'_> {
                 out[start..].make_ascii_lowercase();
                 true
             }
-            Variable::Request => {
-                let end = usize::from(request.target.end) + " HTTP/1.1".len();
-                let start = usize::from(request.method.start);
-                span(out, self.buf.get(start..end).unwrap_or_default())
-            }
-            Variable::RequestMethod => span(out, request.method.get(self.buf)),
-            Variable::RequestUri => span(out, request.target.get(self.buf)),
+            Variable::Request => span(out, self.request_line()),
+            Variable::RequestMethod => nonempty(out, request.method.get(self.buf)),
+            Variable::RequestUri => nonempty(out, request.target.get(self.buf)),
             Variable::Uri => {
                 let (path, _) = path::split_query(request.path_query.get(self.buf));
-                path::normalize(path).is_ok_and(|path| put(out, &path))
+                path::normalize(path).is_ok_and(|path| nonempty(out, &path))
             }
             Variable::Args => self.query().is_some_and(|query| put(out, query)),
             Variable::IsArgs => span(out, if self.query().is_some() { b"?" } else { b"" }),
@@ -248,6 +244,13 @@ impl Record<'_> {
         }
     }
 
+    /// The request line as it came; of a refused head, what there is of it.
+    fn request_line(&self) -> &[u8] {
+        let buf = self.buf.trim_ascii_start();
+        let end = buf.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        &buf[..end.unwrap_or(buf.len())]
+    }
+
     fn query(&self) -> Option<&[u8]> {
         path::split_query(self.request.path_query.get(self.buf)).1
     }
@@ -321,6 +324,11 @@ fn header(head: &[Field], buf: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
 fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     out.extend_from_slice(bytes);
     true
+}
+
+fn nonempty(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    put(out, bytes);
+    !bytes.is_empty()
 }
 
 fn number(out: &mut Vec<u8>, value: u64) -> bool {

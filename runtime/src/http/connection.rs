@@ -8,13 +8,14 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::Duration;
 
-use osmia_core::http1::HeadError;
 use osmia_core::reply::Failure;
 
-use super::exchange::{self, Disposition};
+use super::exchange::{self, Attempts, Disposition};
 use super::reply;
+use super::response::Delivery;
 use super::side::{self, wait_alone};
 use crate::buf::{Buf, Class};
+use crate::log::Record;
 use crate::net::{Conn, Net, Rx, Tx};
 use crate::worker::deadline::{Direction, SlotGuard};
 use crate::worker::upstreams::duration_ms;
@@ -234,7 +235,9 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
     let after = loop {
         let disposition = match next_request(&worker, &mut down, &mut scratch).await {
             Next::Request(buf) => exchange::run(&worker, &mut down, &mut scratch, buf).await,
-            Next::Refused(failure) => refuse(&worker, &mut down, failure).await,
+            Next::Refused(failure, buf) => {
+                refuse(&worker, &mut down, &mut scratch, failure, &buf).await
+            }
             Next::Close => break After::Closed,
             Next::Park => {
                 let Downstream { conn, slot, client, listener, requests, .. } = down;
@@ -270,7 +273,7 @@ enum Next {
     /// A head was parsed; the buffer begins with it.
     Request(Buf),
     /// What came is no acceptable head.
-    Refused(Failure),
+    Refused(Failure, Buf),
     /// The connection is over.
     Close,
     /// Nothing came for a tick.
@@ -296,7 +299,7 @@ async fn next_request<N: Net>(
         match scratch.request.parse(buf.bytes(), limits) {
             Ok(true) => return Next::Request(buf),
             Ok(false) => {}
-            Err(error) => return Next::Refused(Failure::RequestHead(error)),
+            Err(error) => return Next::Refused(Failure::RequestHead(error), buf),
         }
         if !std::mem::replace(&mut waiting, true) {
             // One deadline for the whole head, however slowly it trickles in.
@@ -311,7 +314,8 @@ async fn next_request<N: Net>(
         let received =
             wait_alone(slot, Direction::Main, Failure::ClientTimeout, |cx| conn.rx.poll(cx)).await;
         buf = match received {
-            Err(failure) => return Next::Refused(failure),
+            // What came is with the receive that is still under way.
+            Err(failure) => return Next::Refused(failure, Buf::with_room(0)),
             Ok((Ok(len), buf)) if len > 0 => buf,
             Ok(_) => return Next::Close,
         };
@@ -367,15 +371,34 @@ fn is_cancelled(error: &io::Error) -> bool {
 async fn refuse<N: Net>(
     worker: &Worker<N>,
     down: &mut Downstream<N>,
+    scratch: &mut Scratch,
     failure: Failure,
+    buf: &Buf,
 ) -> Disposition {
     worker.stats.refused.add(1);
-    if matches!(failure, Failure::RequestHead(HeadError::StartLine)) {
-        tracing::debug!(client = %down.client.addr, "{failure}");
-    } else {
-        tracing::info!(client = %down.client.addr, "{failure}");
-    }
+    tracing::info!(client = %down.client.addr, "{failure}");
     let reply = reply::build(worker, failure, true, false);
+    let delivery = Delivery {
+        status: failure.status(),
+        body_bytes: failure.body().1.len() as u64,
+        sent_bytes: reply.len() as u64,
+        ..Delivery::default()
+    };
+    if let Some(log) = worker.log.as_ref().filter(|_| down.listener.access_log) {
+        log.write(&Record {
+            client: &down.client,
+            listener: &down.listener,
+            connection_requests: down.requests + 1,
+            request: &scratch.request,
+            response: &scratch.response,
+            buf: buf.bytes(),
+            delivery: &delivery,
+            attempts: &Attempts::default(),
+            body_received: 0,
+            duration: Duration::ZERO,
+            server: &worker.settings.server,
+        });
+    }
     match down.send(worker, reply).await {
         Ok(()) => Disposition::Linger,
         Err(_) => Disposition::Abort,

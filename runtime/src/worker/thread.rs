@@ -151,7 +151,7 @@ async fn serve(plan: Plan, kind: Kind) {
     }
     let _ = ready.send(Ok(kind));
     drop(ready);
-    if let Err(error) = obey(&worker, &control, &listeners).await {
+    if let Err(error) = obey(&worker, &control, &listeners, kind).await {
         tracing::error!(worker = id, "lost the supervisor's control line: {error}");
     }
     if let Some(log) = &worker.log {
@@ -182,6 +182,7 @@ async fn obey(
     worker: &Rc<Worker<Tcp>>,
     control: &Control,
     listeners: &[(StdListener, bool)],
+    kind: Kind,
 ) -> io::Result<()> {
     let wake = Wakeup::new(control.wake.as_fd().try_clone_to_owned()?)?;
     loop {
@@ -191,7 +192,7 @@ async fn obey(
             Command::Drain => {
                 if !worker.is_draining() {
                     worker.drain();
-                    close_listeners(worker, listeners);
+                    close_listeners(worker, listeners, kind);
                     monoio::spawn(report_drained(Rc::clone(worker), control.wake.try_clone()?));
                 }
                 if worker.deadlines.is_empty() {
@@ -216,12 +217,16 @@ async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
 
 /// Takes every connection whose handshake is complete, then ends listening. The kernel would reset
 /// them otherwise.
-fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)]) {
+fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], kind: Kind) {
     for (listener, access_log) in listeners {
         let Ok(addr) = listener.local_addr() else { continue };
         let info = Rc::new(ListenerInfo::new(addr, *access_log));
         if listener.set_nonblocking(true).is_ok() {
             while let Ok((stream, peer)) = listener.accept() {
+                // As for listeners: epoll must not block, `io_uring` must wait.
+                if stream.set_nonblocking(kind == Kind::Epoll).is_err() {
+                    continue;
+                }
                 if let Ok(stream) = TcpStream::from_std(stream) {
                     connection::accept(worker, tcp::split(stream), peer, Rc::clone(&info));
                 }

@@ -3,7 +3,7 @@
 //!
 //! `OSMIA_SIM_SEED=n` repeats one world, `OSMIA_SIM_WORLDS=n` runs more of them.
 
-#![allow(clippy::unwrap_used, missing_docs, reason = "a test")]
+#![allow(clippy::unwrap_used, clippy::panic, missing_docs, reason = "a test")]
 
 mod client;
 mod panic;

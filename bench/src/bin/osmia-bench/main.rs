@@ -13,6 +13,7 @@ mod machine;
 mod plain;
 mod plan;
 mod proc;
+mod profile;
 mod programs;
 mod rate;
 mod report;
@@ -44,6 +45,8 @@ enum Action {
     Run(Box<Plan>),
     /// Counts the instructions of the request path.
     Instructions(instructions::Options),
+    /// Profiles a contender under load with perf and draws a flamegraph.
+    Profile(profile::Options),
     /// Installs peers that are not in the distribution; without a name, all that can be had.
     Setup {
         /// What to install.
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Action::Run(plan) => run(*plan),
         Action::Instructions(options) => instructions::run(&options),
+        Action::Profile(options) => profile::run(&options),
         Action::Setup { peers } => set_up(&peers),
     };
     match outcome {

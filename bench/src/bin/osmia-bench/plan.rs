@@ -66,7 +66,7 @@ impl std::fmt::Display for Size {
 }
 
 /// Whole seconds: `5` or `5s`.
-fn seconds(text: &str) -> Result<u64, String> {
+pub(crate) fn seconds(text: &str) -> Result<u64, String> {
     match text.strip_suffix('s').unwrap_or(text).parse() {
         Ok(seconds) if seconds > 0 => Ok(seconds),
         _ => Err(format!("{text:?} is no number of seconds like 5s")),

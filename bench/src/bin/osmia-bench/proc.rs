@@ -52,7 +52,8 @@ impl Group {
         Ok(())
     }
 
-    fn pids(self) -> Vec<u32> {
+    /// Processes of the group that are alive.
+    pub(crate) fn pids(self) -> Vec<u32> {
         let Ok(entries) = fs::read_dir("/proc") else {
             return Vec::new();
         };
