@@ -26,6 +26,9 @@ use crate::worker::{ListenerInfo, Scratch, Worker};
 const LINGER_SILENCE: Duration = Duration::from_secs(5);
 /// How long a closing connection is read on at the most (nginx `lingering_time`).
 const LINGER: Duration = Duration::from_secs(30);
+/// How much is read on from a client that sends what is no HTTP. A body that is still on its way
+/// when the response has ended has no such limit.
+const REFUSED_LINGER_BYTES: u64 = 256 * 1024;
 /// From this many requests per tick on a connection is in full swing.
 const BUSY_ARMS_PER_TICK: u32 = 8;
 
@@ -250,12 +253,12 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
             Disposition::KeepAlive => {}
             Disposition::Close => {
                 if down.flush(&worker).await.is_ok() && down.early.is_some() {
-                    linger(&worker, &mut down).await;
+                    linger(&worker, &mut down, REFUSED_LINGER_BYTES).await;
                 }
                 break After::Closed;
             }
-            Disposition::Linger => {
-                linger(&worker, &mut down).await;
+            Disposition::Linger(most) => {
+                linger(&worker, &mut down, most).await;
                 break After::Closed;
             }
             Disposition::Abort => break After::Closed,
@@ -400,14 +403,14 @@ async fn refuse<N: Net>(
         });
     }
     match down.send(worker, reply).await {
-        Ok(()) => Disposition::Linger,
+        Ok(()) => Disposition::Linger(REFUSED_LINGER_BYTES),
         Err(_) => Disposition::Abort,
     }
 }
 
 /// Says that nothing more will come, and reads on for a while: closing with unread bytes would
 /// reset the connection, and the client might never see the reply (RFC 9112, section 9.6).
-async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>) {
+async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>, most: u64) {
     if down.flush(worker).await.is_err() {
         return;
     }
@@ -415,7 +418,8 @@ async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>) {
     let Downstream { conn, slot, .. } = down;
     let end = worker.clock.now_ms() + duration_ms(LINGER);
     let mut buf = Some(Buf::new(Class::Large));
-    while worker.clock.now_ms() < end && !worker.is_draining() {
+    let mut discarded = 0;
+    while worker.clock.now_ms() < end && discarded < most && !worker.is_draining() {
         if !conn.rx.is_armed() {
             conn.rx.start(buf.take().unwrap_or_else(|| Buf::new(Class::Large)), false);
         }
@@ -424,6 +428,7 @@ async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>) {
             wait_alone(slot, Direction::Main, Failure::ClientTimeout, |cx| conn.rx.poll(cx)).await;
         match received {
             Ok((Ok(len), mut used)) if len > 0 => {
+                discarded += len as u64;
                 used.clear();
                 buf = Some(used);
             }

@@ -30,8 +30,9 @@ use crate::worker::{Scratch, Worker};
 pub enum Disposition {
     /// The next request may come.
     KeepAlive,
-    /// Close it, reading on for a while so that what was sent arrives.
-    Linger,
+    /// Close it, reading on for a while so that what was sent arrives; no more than this many
+    /// bytes.
+    Linger(u64),
     /// Close it once everything is sent.
     Close,
     /// Close it at once: the other side is gone, or must see that the response is cut short.
@@ -452,7 +453,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         let complete = self.body.is_done();
         match result {
             Ok(delivered) if delivered.upgraded => Disposition::Abort,
-            Ok(_) if !complete => Disposition::Linger,
+            Ok(_) if !complete => Disposition::Linger(u64::MAX),
             Ok(delivered) if delivered.closes => Disposition::Close,
             Ok(_) => Disposition::KeepAlive,
             Err(Failure::ClientGone) => {
@@ -490,7 +491,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         match (close, complete) {
             (false, _) => Disposition::KeepAlive,
             (true, true) => Disposition::Close,
-            (true, false) => Disposition::Linger,
+            (true, false) => Disposition::Linger(u64::MAX),
         }
     }
 }

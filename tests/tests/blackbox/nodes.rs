@@ -139,7 +139,7 @@ on_each_driver! {
         let mut client = gateway.client();
         assert_eq!(client.get("/").text(), "good");
         assert_eq!(client.get("/").text(), "good");
-        assert_eq!(silent.connections(), 1);
+        assert!(silent.connections() > 0, "it had its turn");
     }
 
     /// `retry_timeout`: no further try after this time.
