@@ -15,6 +15,8 @@ pub const HEAD_BYTES_MAX: usize = u16::MAX as usize;
 pub const CONNECTION_OPTIONS: usize = 32;
 /// Longest host name (RFC 3986, section 3.2.2), without its port. Beyond it: 400.
 pub const HOST_BYTES: usize = 255;
+/// Most interim responses (1xx) before a final one. Beyond it: 502.
+pub const INTERIM_RESPONSES: usize = 32;
 /// Longest chunk-size line including extensions, without its CRLF, in bytes (RFC 9112, section
 /// 7.1.1).
 pub const CHUNK_LINE_BYTES: usize = 4 * 1024;

@@ -383,6 +383,11 @@ impl Wire {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
+    /// Ends both directions, for clones too: a thread that sends on one of them fails to.
+    pub fn hang_up(&self) {
+        let _ = self.stream.shutdown(Shutdown::Both);
+    }
+
     /// Ends the connection with a reset.
     pub fn reset(self) {
         let linger = libc::linger { l_onoff: 1, l_linger: 0 };

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 use osmia_core::http1::body::BodyLength;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, ConnectionField, ResponseRewrite};
-use osmia_core::http1::{Body, ResponseHead};
+use osmia_core::http1::{Body, HeadError, ResponseHead};
+use osmia_core::limits::INTERIM_RESPONSES;
 use osmia_core::reply::Failure;
 
 use super::side::{Limit, Side, wait};
@@ -130,6 +131,7 @@ impl<N: Net> Relay<'_, N> {
     /// gateway answers expectations itself.
     async fn receive_head(&mut self, side: &mut impl Side) -> Result<Received, Failure> {
         self.head.reset();
+        let mut interim = 0;
         loop {
             let mut buf = self.receive(side, true).await?.ok_or(Failure::UpstreamClosed)?;
             self.progress.answered = true;
@@ -144,6 +146,10 @@ impl<N: Net> Relay<'_, N> {
                 }
                 if !self.head.is_interim() {
                     return Ok(Received { buf });
+                }
+                interim += 1;
+                if interim > INTERIM_RESPONSES {
+                    return Err(Failure::ResponseHead(HeadError::UnexpectedStatus));
                 }
                 self.forward_interim(&buf, side).await?;
                 buf.advance(self.head.len);

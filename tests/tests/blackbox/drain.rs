@@ -200,6 +200,17 @@ on_each_driver! {
         }
     }
 
+    /// Nobody is left listening, so that another gateway can start at once.
+    fn the_port_is_free_when_the_gateway_has_ended(driver: Driver) {
+        for round in 0..10 {
+            let signal = if round % 2 == 0 { libc::SIGTERM } else { libc::SIGQUIT };
+            let mut gateway = Config::new().driver(driver).start();
+            gateway.signal(signal);
+            check_stopped(&mut gateway);
+            assert!(TcpStream::connect(gateway.addr()).is_err(), "round {round}");
+        }
+    }
+
     /// Clients all the while, on kept connections and on new ones. A connection that was not yet
     /// accepted may be refused; whatever was answered is complete, and a connection that was served
     /// is not ended without a word.

@@ -113,7 +113,7 @@ on_each_driver! {
             });
             let response = client.response();
             assert!(matches!(response.status(), 400 | 414 | 431), "{endless:?}: {response}");
-            drop(client.rest());
+            client.hang_up();
             sending.join().unwrap();
         }
         assert!(gateway.peak() < 64 << 20);

@@ -246,7 +246,7 @@ on_each_driver! {
         });
         let _peer = upstream.accept();
         check_page(&client.response(), 504, "Gateway Time-out");
-        drop(client);
+        client.hang_up();
         sending.join().unwrap();
     }
 
