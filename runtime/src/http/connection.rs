@@ -403,6 +403,8 @@ async fn refuse<N: Net>(
         });
     }
     match down.send(worker, reply).await {
+        // Whoever was too slow is not waited for any longer.
+        Ok(()) if failure == Failure::ClientTimeout => Disposition::Close,
         Ok(()) => Disposition::Linger(REFUSED_LINGER_BYTES),
         Err(_) => Disposition::Abort,
     }

@@ -188,7 +188,12 @@ async fn obey(
     loop {
         match control.command() {
             Command::Run => {}
-            Command::Stop => return Ok(()),
+            Command::Stop => {
+                // The kernel takes a ring down some time after its process; an accept that is left
+                // in it would take connections that nobody serves.
+                listeners.iter().for_each(|(listener, _)| end_listening(listener));
+                return Ok(());
+            }
             Command::Drain => {
                 if !worker.is_draining() {
                     worker.drain();
@@ -232,10 +237,14 @@ fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], 
                 }
             }
         }
-        // Ends the accept that is under way, too.
-        if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
-            tracing::debug!(%addr, "closing the listener: {error}");
-        }
+        end_listening(listener);
+    }
+}
+
+/// Ends listening for every copy of the socket, and the accept that is under way.
+fn end_listening(listener: &StdListener) {
+    if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+        tracing::debug!("closing a listener: {error}");
     }
 }
 
