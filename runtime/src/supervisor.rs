@@ -276,6 +276,10 @@ impl Supervisor {
                 tracing::error!(worker = id, "the worker panicked");
             }
         }
+        // Of workers that are not there any more to do it.
+        for socket in self.bound.iter().flat_map(|bound| &bound.sockets) {
+            thread::end_listening(socket);
+        }
         self.sync.stop();
         if let Some(log) = self.log.take()
             && let Err(error) = log.disk.shutdown(LOG_DEADLINE)

@@ -191,7 +191,9 @@ async fn obey(
             Command::Stop => {
                 // The kernel takes a ring down some time after its process; an accept that is left
                 // in it would take connections that nobody serves.
-                listeners.iter().for_each(|(listener, _)| end_listening(listener));
+                for (listener, _) in listeners {
+                    end_listening(listener);
+                }
                 return Ok(());
             }
             Command::Drain => {
@@ -242,7 +244,7 @@ fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], 
 }
 
 /// Ends listening for every copy of the socket, and the accept that is under way.
-fn end_listening(listener: &StdListener) {
+pub fn end_listening(listener: &StdListener) {
     if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
         tracing::debug!("closing a listener: {error}");
     }
