@@ -119,7 +119,7 @@ pub struct AccessLog {
 /// How variable values are escaped in log lines (nginx `log_format ... escape=`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Escape {
-    /// `\xXX` for quotes, backslashes and control bytes; `-` for an empty value.
+    /// `\xXX` for quotes, backslashes and control bytes; `-` for a variable that is not set.
     Default,
     /// JSON string escapes; empty stays empty.
     Json,

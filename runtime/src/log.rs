@@ -252,7 +252,8 @@ impl Record<'_> {
     }
 
     fn query(&self) -> Option<&[u8]> {
-        path::split_query(self.request.path_query.get(self.buf)).1
+        // nginx takes `/?` for a request without arguments.
+        path::split_query(self.request.path_query.get(self.buf)).1.filter(|args| !args.is_empty())
     }
 
     fn argument(&self, name: &str) -> Option<&[u8]> {

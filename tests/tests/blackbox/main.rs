@@ -1,5 +1,12 @@
 //! Black-box tests of the gateway, by topic. One program, so that it links once.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    reason = "tests, though not all of their functions are marked as such"
+)]
+
 mod access_log;
 mod bodies;
 mod clients;
