@@ -24,6 +24,8 @@ use crate::worker::thread::{self, Command, Control, Plan};
 const RESTART_PAUSE: Duration = Duration::from_secs(1);
 /// How long the access log may take to be written at the end.
 const LOG_DEADLINE: Duration = Duration::from_secs(5);
+/// How often it is looked for dropped lines of the access log.
+const LOG_LOOK: Duration = Duration::from_secs(5);
 /// How long workers may take to stop.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 /// How often it is looked whether they have.
@@ -183,8 +185,11 @@ impl Supervisor {
 
     /// Serves until a signal says otherwise.
     fn follow(&mut self, signals: &Receiver<i32>) -> End {
+        let look = crossbeam_channel::tick(LOG_LOOK);
+        let mut dropped = 0;
         loop {
             crossbeam_channel::select! {
+                recv(look) -> _ => self.report_dropped_lines(&mut dropped),
                 recv(signals) -> signal => match signal {
                     Ok(SIGTERM | SIGINT) | Err(_) => return End::Stop,
                     Ok(SIGQUIT) => return End::Drain,
@@ -204,6 +209,18 @@ impl Supervisor {
                     self.restart(id);
                 },
             }
+        }
+    }
+
+    /// The disk thread cannot say so while it is stuck in a write.
+    fn report_dropped_lines(&self, known: &mut u64) {
+        let now = self.log.as_ref().map_or(0, |log| log.disk.sink().dropped_lines());
+        if now > std::mem::replace(known, now) {
+            tracing::warn!(
+                lines = now,
+                "access log lines were dropped since the start: the disk, or whoever reads the \
+                 log, is too slow; see osmia.access_log.queue"
+            );
         }
     }
 

@@ -119,7 +119,8 @@ impl Wire {
     }
 
     /// A second handle on the connection, for another thread. Received bytes stay with this one.
-    pub fn try_clone(&self) -> Self {
+    #[must_use]
+    pub fn second(&self) -> Self {
         Self::new(self.stream.try_clone().unwrap())
     }
 
@@ -166,7 +167,7 @@ impl Wire {
     /// Receives more. `None`: the connection has ended.
     #[track_caller]
     fn fill(&mut self) -> Option<()> {
-        let mut part = [0; 64 * 1024];
+        let mut part = [0; 16 * 1024];
         loop {
             match self.stream.read(&mut part) {
                 Ok(0) => return None,
@@ -185,9 +186,8 @@ impl Wire {
 
     #[track_caller]
     fn need(&mut self, what: &str) {
-        if self.fill().is_none() {
-            panic!("the connection ended within {what}, after {:?}", excerpt(&self.buf));
-        }
+        let filled = self.fill().is_some();
+        assert!(filled, "the connection ended within {what}, after {:?}", excerpt(&self.buf));
     }
 
     /// A line without its CRLF. A bare LF or CR fails.

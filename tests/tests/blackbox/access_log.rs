@@ -282,6 +282,46 @@ on_each_driver! {
         assert_eq!(rotated(&gateway).len(), 2);
     }
 
+    fn a_log_is_rotated_in_time(driver: Driver) {
+        let upstream = Upstream::answering("x");
+        let mut gateway =
+            logging(driver, &upstream, "$uri").set("osmia.access_log.interval", "1s").start();
+        let mut client = gateway.client();
+        let mut sent = 0;
+        eventually("there is a rotated file", || {
+            client.get(&format!("/{sent}"));
+            sent += 1;
+            !rotated(&gateway).is_empty()
+        });
+        drop(client);
+        gateway.stop();
+        let mut files = rotated(&gateway);
+        files.push(gateway.file("access.log"));
+        let all: Vec<String> = files.iter().flat_map(|file| read(file)).collect();
+        assert_eq!(all, (0..sent).map(|number| format!("/{number}")).collect::<Vec<_>>());
+    }
+
+    /// A log that nobody takes costs lines, never requests.
+    fn a_log_that_stalls_does_not_stall_requests(driver: Driver) {
+        let upstream = Upstream::answering("x");
+        let config = logging(driver, &upstream, "$uri $http_x")
+            .set("osmia.access_log.queue", 2)
+            .http("access_log_buffer", 1000);
+        let fifo = config.file("access.log");
+        let path = std::ffi::CString::new(fifo.to_str().unwrap()).unwrap();
+        // SAFETY: the pointer is to a string that outlives the call.
+        assert_eq!(unsafe { libc::mkfifo(path.as_ptr(), 0o600) }, 0);
+        let mut gateway = config.start();
+        let mut client = gateway.client();
+        let request = format!("GET / HTTP/1.1\r\nHost: a.test\r\nX: {}\r\n\r\n", "x".repeat(900));
+        for _ in 0..300 {
+            assert_eq!(client.exchange(&request).status(), 200);
+        }
+        drop(client);
+        let log = gateway.stop();
+        assert!(log.contains("ERROR") && log.contains("was not written"), "{log}");
+    }
+
     fn tunnels_are_logged_when_they_end(driver: Driver) {
         let upstream = Upstream::new();
         let gateway = logging(driver, &upstream, "$uri $status $body_bytes_sent").start();

@@ -46,6 +46,18 @@ fn check_pattern(wire: &mut Wire, len: usize) {
     }
 }
 
+/// `body` in chunks of a thousand bytes.
+fn chunked(body: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    for part in body.chunks(1000) {
+        write!(out, "{:x}\r\n", part.len()).unwrap();
+        out.extend_from_slice(part);
+        out.extend_from_slice(b"\r\n");
+    }
+    out.extend_from_slice(b"0\r\n\r\n");
+    out
+}
+
 const CHUNKED: usize = 16 * MIB;
 
 /// Sends the pattern in chunks, without the last one.
@@ -103,6 +115,61 @@ on_each_driver! {
         let trailers = [("X-Sum", "1"), ("X-Two", "2")].map(|(n, v)| (n.to_owned(), v.to_owned()));
         assert_eq!(seen.trailers, trailers);
         assert_eq!(client.response().status(), 200);
+    }
+
+    /// Around the sizes of buffers, in every framing, there and back.
+    fn bodies_of_many_sizes_come_back(driver: Driver) {
+        let upstream = Upstream::serving(|mut peer| {
+            while let Some(request) = peer.request_or_end() {
+                let body = &request.body;
+                match request.target() {
+                    "/length" => peer.answer(body),
+                    "/chunked" => {
+                        let head = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n";
+                        peer.send([head.as_bytes(), &chunked(body)].concat());
+                    }
+                    _ => {
+                        peer.send([b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), body].concat());
+                        return;
+                    }
+                }
+            }
+        });
+        let gateway = Config::proxy(driver, &upstream).start();
+        let mut client = gateway.client();
+        let around = |size: usize| [size - 200, size - 1, size, size + 1];
+        let sizes = [1024, 2048, 4096, 8192, 16_384, 32_768, 65_536, 131_072].map(around);
+        for size in [0, 1, 2].into_iter().chain(sizes.into_iter().flatten()) {
+            let body = pattern::bytes(size as u64, size);
+            for target in ["/length", "/chunked", "/close"] {
+                let head = format!("POST {target} HTTP/1.1\r\nHost: a.test\r\nContent-Length: {size}\r\n\r\n");
+                client.send([head.as_bytes(), &body].concat());
+                assert!(client.response().body == body, "{size} {target} by length");
+                let head = format!("POST {target} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n");
+                client.send([head.as_bytes(), &chunked(&body)].concat());
+                assert!(client.response().body == body, "{size} {target} in chunks");
+            }
+        }
+    }
+
+    /// Heads that fill the buffers: what is added to them must find room.
+    fn large_heads_arrive_whole(driver: Driver) {
+        let upstream = Upstream::new();
+        let gateway = Config::proxy(driver, &upstream).start();
+        let mut client = gateway.client();
+        let mut peer = None;
+        for size in [1000, 2000, 3900, 4000, 4090, 8000, 8190, 16_300, 32_000, 32_600] {
+            let value = "x".repeat(size);
+            client.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\nX: {value}\r\nContent-Length: 4\r\n\r\nbody"));
+            let peer: &mut Peer = peer.get_or_insert_with(|| upstream.accept());
+            let seen = peer.request();
+            assert!(seen.field("X") == Some(&value), "{size}");
+            assert_eq!(seen.text(), "body", "{size}");
+            peer.send(format!("HTTP/1.1 200 OK\r\nX: {value}\r\nContent-Length: 4\r\n\r\nbody"));
+            let response = client.response();
+            assert!(response.field("X") == Some(&value), "{size}");
+            assert!(response.field("Server").is_some() && response.text() == "body", "{size}");
+        }
     }
 
     /// Any cut of a chunked body.
@@ -237,7 +304,7 @@ on_each_driver! {
         let before = gateway.peak();
         let mut client = gateway.client();
         client.send(format!("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {}\r\n\r\n", 64 * MIB));
-        let mut sender = client.try_clone();
+        let mut sender = client.second();
         let sending = std::thread::spawn(move || send_pattern(&mut sender, 64 * MIB));
         let mut peer = upstream.accept();
         peer.head();
@@ -281,7 +348,7 @@ on_each_driver! {
         peer.head();
         peer.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
         client.head();
-        let (mut from_client, mut from_peer) = (client.try_clone(), peer.try_clone());
+        let (mut from_client, mut from_peer) = (client.second(), peer.second());
         let uploading = std::thread::spawn(move || {
             send_chunks(&mut from_client);
             from_client.send("0\r\n\r\n");

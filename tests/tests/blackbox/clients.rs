@@ -123,7 +123,7 @@ on_each_driver! {
         let mut served = gateway.client();
         assert_eq!(served.get("/").status(), 200);
         for client in [&mut fresh, &mut served] {
-            let mut sender = client.try_clone();
+            let mut sender = client.second();
             let trickling = std::thread::spawn(move || {
                 let mut bytes = b"GET / HTTP/1.1\r\nHost: a.test\r\n".to_vec();
                 bytes.extend(b"X: y\r\n".repeat(1000));

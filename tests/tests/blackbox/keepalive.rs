@@ -64,18 +64,17 @@ on_each_driver! {
         });
         let gateway = Config::proxy(driver, &upstream).start();
         let mut client = gateway.client();
-        let mut packet = String::new();
-        for number in 0..50 {
-            packet += &match number % 3 {
+        let requests = (0..50).map(|number| {
+            match number % 3 {
                 0 => format!("GET /{number} HTTP/1.1\r\nHost: a.test\r\n\r\n"),
                 1 => format!("POST /{number} HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\n\r\nabc"),
                 _ => format!(
                     "POST /{number} HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n\
                      2\r\nde\r\n1\r\nf\r\n0\r\n\r\n"
                 ),
-            };
-        }
-        client.send(packet);
+            }
+        });
+        client.send(requests.collect::<String>());
         for number in 0..50 {
             let body = ["", "abc", "def"][number % 3];
             assert_eq!(client.response().text(), format!("/{number} {body}"));
@@ -96,6 +95,22 @@ on_each_driver! {
         assert_eq!(peer.request().target(), "/second");
         peer.answer("second");
         assert_eq!(client.response().text(), "second");
+    }
+
+    fn nothing_is_served_after_the_last_request(driver: Driver) {
+        let upstream = Upstream::new();
+        let gateway = Config::proxy(driver, &upstream).start();
+        let mut client = gateway.client();
+        client.send(
+            "GET /last HTTP/1.1\r\nHost: a.test\r\nConnection: close\r\n\r\n\
+             GET /never HTTP/1.1\r\nHost: a.test\r\n\r\n",
+        );
+        let mut peer = upstream.accept();
+        assert_eq!(peer.serve_one("last").target(), "/last");
+        assert_eq!(client.response().text(), "last");
+        client.finish();
+        assert_eq!(client.expect_end(), End::Eof);
+        assert!(peer.is_silent() && upstream.is_untouched());
     }
 
     /// Cut anywhere, also within the blank line.

@@ -105,7 +105,7 @@ on_each_driver! {
             ("", "\r\n"),
         ] {
             let mut client = gateway.client();
-            let mut sender = client.try_clone();
+            let mut sender = client.second();
             sender.send(start);
             let sending = std::thread::spawn(move || {
                 let block = endless.repeat(10_000);

@@ -79,7 +79,7 @@ on_each_driver! {
                 }
             })
         };
-        let sending = [send(client.try_clone()), send(peer.try_clone())];
+        let sending = [send(client.second()), send(peer.second())];
         let receiving = std::thread::spawn(move || {
             for at in (0..TOTAL).step_by(PART) {
                 pattern::check(at as u64, &peer.exactly(PART));
@@ -89,7 +89,9 @@ on_each_driver! {
             pattern::check(at as u64, &client.exactly(PART));
         }
         receiving.join().unwrap();
-        sending.into_iter().for_each(|thread| thread.join().unwrap());
+        for thread in sending {
+            thread.join().unwrap();
+        }
     }
 
     /// Each direction ends for itself.

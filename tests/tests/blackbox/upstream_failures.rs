@@ -239,7 +239,7 @@ on_each_driver! {
         let gateway = impatient(driver, &upstream.node());
         let mut client = gateway.client();
         client.send("PUT / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000000\r\n\r\n");
-        let mut sender = client.try_clone();
+        let mut sender = client.second();
         let sending = std::thread::spawn(move || {
             let block = vec![b'x'; 64 * 1024];
             while sender.try_send(&block).is_ok() {}
