@@ -5,12 +5,15 @@ use std::net::SocketAddr;
 
 use async_trait::async_trait;
 use clap::Parser;
+use pingora::Result;
 use pingora::http::RequestHeader;
 use pingora::proxy::{ProxyHttp, Session, http_proxy_service};
 use pingora::server::Server;
 use pingora::server::configuration::ServerConf;
 use pingora::upstreams::peer::HttpPeer;
-use pingora::Result;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Idle upstream connections that are kept: more than any benchmark has clients under load.
 const POOL: usize = 1024;

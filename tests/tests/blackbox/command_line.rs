@@ -257,7 +257,9 @@ fn messages_go_to_a_file_if_wanted() {
     osmia_tests::eventually("the file has the warning", || {
         std::fs::read_to_string(&log).is_ok_and(|text| text.contains("osmia.nope: unknown key"))
     });
-    osmia_tests::eventually("it serves", || std::net::TcpStream::connect(gateway.addr()).is_ok());
+    osmia_tests::eventually("it listens", || std::net::TcpStream::connect(gateway.addr()).is_ok());
+    // The one who answers is ready for signals as well.
+    assert_eq!(gateway.get("/").status(), 404);
     assert_eq!(gateway.stop(), "");
     assert!(!std::fs::read_to_string(&log).unwrap().contains("INFO"));
 }

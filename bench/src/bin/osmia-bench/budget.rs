@@ -121,6 +121,7 @@ mod tests {
                 p99_us: 0.0,
                 p999_us: 0.0,
                 errors: 0,
+                connects: 0,
                 proxy_share: 0.0,
                 foreign_share: 0.0,
                 memory: Memory::default(),

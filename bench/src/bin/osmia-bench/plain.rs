@@ -11,6 +11,9 @@ use crate::plan::Size;
 use crate::proc::{self, Memory};
 use crate::wrk::Load;
 
+/// More than this makes a sample doubtful: keep-alive is part of the task.
+const CONNECTS_PER_SECOND: f64 = 100.0;
+
 /// One measurement of one contender.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Sample {
@@ -23,6 +26,9 @@ pub(crate) struct Sample {
     pub(crate) p999_us: f64,
     /// Requests that failed.
     pub(crate) errors: u64,
+    /// Connections opened meanwhile on this machine, besides the load's own. Many of them: somebody
+    /// does not keep connections alive, or the machine was not idle.
+    pub(crate) connects: u64,
     /// Share of its core that the proxy used.
     pub(crate) proxy_share: f64,
     /// Share of the proxy's core that others used: noise.
@@ -89,7 +95,7 @@ fn cell(bench: &mut Bench, body: Size, connections: usize) -> Cell {
                 sample.cpu_us,
                 sample.rate,
                 sample.p99_us,
-                remark(&sample)
+                remark(&sample, bench.plan.duration as f64)
             );
             rows[at].samples.push(sample);
         }
@@ -99,10 +105,13 @@ fn cell(bench: &mut Bench, body: Size, connections: usize) -> Cell {
 }
 
 /// What makes a sample doubtful.
-fn remark(sample: &Sample) -> String {
+fn remark(sample: &Sample, seconds: f64) -> String {
     let mut doubts = String::new();
     if sample.errors > 0 {
         let _ = write!(doubts, ", {} errors", sample.errors);
+    }
+    if sample.connects as f64 > CONNECTS_PER_SECOND * seconds {
+        let _ = write!(doubts, ", {} connections opened", sample.connects);
     }
     if sample.foreign_share > 0.05 {
         let percent = sample.foreign_share * 100.0;
@@ -124,6 +133,7 @@ fn measure(bench: &Bench, started: &Started, body: Size, connections: usize) -> 
     load.seconds = bench.plan.duration;
     let group = started.running.group();
     let (cpu, busy) = (group.cpu_ns()?, proc::core_busy_ticks(bench.cores.proxy));
+    let connects = proc::connects();
     let outcome = load.run()?;
     let cpu_ns = group.cpu_ns()?.saturating_sub(cpu) as f64;
     let busy = proc::core_busy_ticks(bench.cores.proxy).saturating_sub(busy) as f64;
@@ -137,6 +147,7 @@ fn measure(bench: &Bench, started: &Started, body: Size, connections: usize) -> 
         p99_us: outcome.p99_us as f64,
         p999_us: outcome.p999_us as f64,
         errors: outcome.errors,
+        connects: proc::connects().saturating_sub(connects).saturating_sub(connections as u64),
         proxy_share: cpu_ns / window_ns,
         foreign_share: ((busy_ns - cpu_ns) / window_ns).max(0.0),
         memory: group.memory(),

@@ -76,6 +76,19 @@ pub(crate) fn core_busy_ticks(core: usize) -> u64 {
     ticks.iter().take(8).enumerate().filter(|(at, _)| *at != 3 && *at != 4).map(|(_, n)| n).sum()
 }
 
+/// TCP connections that were opened from this network namespace since boot, by anybody.
+pub(crate) fn connects() -> u64 {
+    let text = fs::read_to_string("/proc/net/snmp").unwrap_or_default();
+    active_opens(&text).unwrap_or(0)
+}
+
+/// `ActiveOpens` of the two `Tcp:` lines, names and values.
+fn active_opens(snmp: &str) -> Option<u64> {
+    let mut lines = snmp.lines().filter_map(|line| line.strip_prefix("Tcp: "));
+    let at = lines.next()?.split(' ').position(|name| name == "ActiveOpens")?;
+    lines.next()?.split(' ').nth(at)?.parse().ok()
+}
+
 /// Clock ticks per second of [`core_busy_ticks`] and `/proc/PID/stat`.
 pub(crate) fn ticks_per_second() -> u64 {
     rustix::param::clock_ticks_per_second()
@@ -137,6 +150,13 @@ mod tests {
         assert!(is_live_member(STAT, 77) && !is_live_member(STAT, 1));
         assert!(!is_live_member(&STAT.replace(" S ", " Z "), 77));
         assert_eq!(stat_ticks(STAT), 300);
+    }
+
+    #[test]
+    fn connects_are_found_by_name() {
+        let snmp = "Ip: a b\nIp: 1 2\nTcp: RtoMin ActiveOpens X\nTcp: 200 77 5\n";
+        assert_eq!(active_opens(snmp), Some(77));
+        assert_eq!(active_opens("Ip: a\n"), None);
     }
 
     #[test]

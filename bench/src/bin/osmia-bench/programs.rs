@@ -169,7 +169,23 @@ fn version(contender: Contender, path: &Path) -> String {
         }
         Contender::Envoy | Contender::Pingora | Contender::Relay => command.arg("--version"),
     };
-    first_line(&mut command)
+    let line = first_line(&mut command);
+    match contender {
+        // It begins with its own path.
+        Contender::Envoy => line.split_once("version: ").map_or(line.clone(), |(_, v)| v.into()),
+        Contender::Pingora => format!("pingora {}", locked(PINGORA_LOCK, "pingora")),
+        _ => line,
+    }
+}
+
+const PINGORA_LOCK: &str = include_str!("../../../pingora/Cargo.lock");
+
+/// The version of a crate in the text of a Cargo.lock.
+fn locked<'a>(lock: &'a str, name: &str) -> &'a str {
+    let entry = format!("\nname = \"{name}\"\nversion = \"");
+    lock.split_once(&entry)
+        .and_then(|(_, rest)| rest.split_once('"'))
+        .map_or("of an unknown version", |(version, _)| version)
 }
 
 /// First line that is not empty, of standard output or standard error.
@@ -184,4 +200,18 @@ pub(crate) fn first_line(command: &mut Command) -> String {
         .find(|line| !line.is_empty())
         .unwrap_or("unknown")
         .to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn versions_are_read_from_a_lock_file() {
+        let lock = "[[package]]\nname = \"pingora-core\"\nversion = \"1.0.0\"\n\n\
+                    [[package]]\nname = \"pingora\"\nversion = \"2.0.0\"\n";
+        assert_eq!(locked(lock, "pingora"), "2.0.0");
+        assert_eq!(locked(lock, "tokio"), "of an unknown version");
+        assert_ne!(locked(PINGORA_LOCK, "pingora"), "of an unknown version");
+    }
 }
