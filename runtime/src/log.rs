@@ -3,7 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use osmia_core::access_log::Format;
@@ -109,8 +109,12 @@ pub struct Record<'a> {
     pub attempts: &'a Attempts<'a>,
     /// Bytes of the request's body.
     pub body_received: u64,
-    /// From the head to the end.
-    pub duration: Duration,
+    /// When its head was complete.
+    pub started: Instant,
+    /// When it ended.
+    pub ended: Instant,
+    /// The time of day, to the second.
+    pub unix_seconds: u64,
     /// Value of `Server`.
     pub server: &'a str,
 }
@@ -125,8 +129,8 @@ impl VariableSource for Line<'_> {
     fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let record = self.record;
         match variable {
-            Variable::TimeLocal => self.log.time.local(out),
-            Variable::TimeIso8601 => self.log.time.iso8601(out),
+            Variable::TimeLocal => self.log.time.local(record.unix_seconds, out),
+            Variable::TimeIso8601 => self.log.time.iso8601(record.unix_seconds, out),
             Variable::Msec => millis(out, since_epoch()),
             Variable::RequestId => {
                 let mut ids = self.log.ids.borrow_mut();
@@ -192,7 +196,7 @@ impl Record<'_> {
             Variable::Status => number(out, u64::from(self.delivery.status)),
             Variable::BodyBytesSent => number(out, self.delivery.body_bytes),
             Variable::BytesSent => number(out, self.delivery.sent_bytes),
-            Variable::RequestTime => millis(out, self.duration),
+            Variable::RequestTime => millis(out, self.ended.duration_since(self.started)),
             Variable::RequestCompletion => {
                 put(out, if self.delivery.status == 499 { b"" } else { b"OK" })
             }
@@ -223,15 +227,11 @@ impl Record<'_> {
             Variable::UpstreamUri => true,
             Variable::BalancerIp => put(out, node.addr.ip().to_string().as_bytes()),
             Variable::BalancerPort => number(out, u64::from(node.addr.port())),
-            Variable::UpstreamAddr => {
-                list(out, attempts, |out, label, _, _| put(out, label.as_bytes()))
-            }
+            Variable::UpstreamAddr => self.list(out, |out, label, _, _| put(out, label.as_bytes())),
             Variable::UpstreamStatus => {
-                list(out, attempts, |out, _, status, _| number(out, u64::from(status)))
+                self.list(out, |out, _, status, _| number(out, u64::from(status)))
             }
-            Variable::UpstreamResponseTime => {
-                list(out, attempts, |out, _, _, took| millis(out, took))
-            }
+            Variable::UpstreamResponseTime => self.list(out, |out, _, _, took| millis(out, took)),
             Variable::UpstreamConnectTime => {
                 attempts.connect_time.is_some_and(|time| millis(out, time))
             }
@@ -242,6 +242,22 @@ impl Record<'_> {
             Variable::UpstreamResponseLength => number(out, self.delivery.body_bytes),
             _ => false,
         }
+    }
+
+    /// Values of all attempts, separated as nginx does.
+    fn list(
+        &self,
+        out: &mut Vec<u8>,
+        mut write: impl FnMut(&mut Vec<u8>, &str, u16, Duration) -> bool,
+    ) -> bool {
+        let attempts = self.attempts;
+        for failed in &attempts.failed {
+            write(out, &failed.node.label, failed.status, failed.took);
+            out.extend_from_slice(b", ");
+        }
+        let Some(Node { label, .. }) = attempts.node else { return false };
+        let took = attempts.began.map(|began| self.ended.duration_since(began));
+        write(out, label, attempts.status, took.unwrap_or_default())
     }
 
     /// The request line as it came; of a refused head, what there is of it.
@@ -293,21 +309,6 @@ impl Record<'_> {
 
 fn route(attempts: &Attempts<'_>, out: &mut Vec<u8>, field: fn(&Route) -> &str) -> bool {
     attempts.route.is_some_and(|route| put(out, field(route).as_bytes()))
-}
-
-/// Values of all attempts, separated as nginx does.
-fn list(
-    out: &mut Vec<u8>,
-    attempts: &Attempts<'_>,
-    mut write: impl FnMut(&mut Vec<u8>, &str, u16, Duration) -> bool,
-) -> bool {
-    for failed in &attempts.failed {
-        write(out, &failed.node.label, failed.status, failed.took);
-        out.extend_from_slice(b", ");
-    }
-    let Some(Node { label, .. }) = attempts.node else { return false };
-    let took = attempts.began.map(|began| began.elapsed()).unwrap_or_default();
-    write(out, label, attempts.status, took)
 }
 
 fn header(head: &[Field], buf: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
@@ -367,8 +368,8 @@ struct TimeCache {
 }
 
 impl TimeCache {
-    fn refresh(&self) {
-        let second = since_epoch().as_secs();
+    /// Formats anew if the worker's clock shows another second than before.
+    fn refresh(&self, second: u64) {
         if self.second.replace(second) != second {
             let now = jiff::Zoned::now();
             *self.local.borrow_mut() = now.strftime("%d/%b/%Y:%H:%M:%S %z").to_string();
@@ -376,13 +377,13 @@ impl TimeCache {
         }
     }
 
-    fn local(&self, out: &mut Vec<u8>) -> bool {
-        self.refresh();
+    fn local(&self, second: u64, out: &mut Vec<u8>) -> bool {
+        self.refresh(second);
         put(out, self.local.borrow().as_bytes())
     }
 
-    fn iso8601(&self, out: &mut Vec<u8>) -> bool {
-        self.refresh();
+    fn iso8601(&self, second: u64, out: &mut Vec<u8>) -> bool {
+        self.refresh(second);
         put(out, self.iso8601.borrow().as_bytes())
     }
 }

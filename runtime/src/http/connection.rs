@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use osmia_core::reply::Failure;
 
@@ -388,6 +388,7 @@ async fn refuse<N: Net>(
         ..Delivery::default()
     };
     if let Some(log) = worker.log.as_ref().filter(|_| down.listener.access_log) {
+        let now = Instant::now();
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
@@ -398,7 +399,9 @@ async fn refuse<N: Net>(
             delivery: &delivery,
             attempts: &Attempts::default(),
             body_received: 0,
-            duration: Duration::ZERO,
+            started: now,
+            ended: now,
+            unix_seconds: worker.clock.unix_seconds(),
             server: &worker.settings.server,
         });
     }

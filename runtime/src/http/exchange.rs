@@ -60,7 +60,7 @@ pub async fn run<N: Net>(
         response,
         out,
         delivery: Delivery::default(),
-        attempts: Attempts::default(),
+        attempts: Attempts { began: started, ..Attempts::default() },
         body_received: 0,
         tunnelled: (0, 0),
     };
@@ -77,7 +77,9 @@ pub async fn run<N: Net>(
             delivery: &exchange.delivery,
             attempts: &exchange.attempts,
             body_received: exchange.body_received + exchange.tunnelled.0,
-            duration: started.elapsed(),
+            started,
+            ended: Instant::now(),
+            unix_seconds: worker.clock.unix_seconds(),
             server: &worker.settings.server,
         });
     }
@@ -143,6 +145,7 @@ impl<'s> Attempts<'s> {
             let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
             self.failed.push(FailedAttempt { node, status: self.status, took });
         }
+        self.began = self.began.map(|_| Instant::now());
     }
 }
 
@@ -277,7 +280,6 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         plan: Plan<'s>,
     ) -> Result<Delivered, Failure> {
         self.attempts.node = Some(plan.node);
-        self.attempts.began = self.worker.log.is_some().then(Instant::now);
         self.attempts.sent = false;
         let mut up = self.acquire(down, &plan).await?;
         self.attempts.connect_time = self.time_since_attempt();

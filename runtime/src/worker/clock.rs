@@ -46,6 +46,12 @@ impl Clock {
         self.now_ms.get()
     }
 
+    /// Seconds since the epoch, as of the last tick.
+    #[inline]
+    pub fn unix_seconds(&self) -> u64 {
+        self.unix_seconds.get()
+    }
+
     /// Ticks so far.
     #[inline]
     pub fn tick(&self) -> u32 {
