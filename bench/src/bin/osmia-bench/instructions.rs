@@ -8,15 +8,20 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use clap::Args;
 use serde::Deserialize;
 
+use crate::child::{self, Running};
+use crate::machine::Cores;
 use crate::programs;
 
 /// Growth beyond this share fails the check.
 const TOLERANCE: f64 = 0.03;
+/// One scenario takes a few seconds.
+const LIMIT: Duration = Duration::from_mins(5);
 
 /// Options of `osmia-bench instructions`.
 #[derive(Debug, Clone, Args)]
@@ -44,13 +49,15 @@ struct Baseline {
 
 /// Builds the scenarios with the release profile, counts, and compares.
 pub(crate) fn run(options: &Options) -> Result<()> {
+    child::clean_up_on_signals()?;
     let valgrind = programs::in_path("valgrind")
         .context("valgrind is not installed: `apt-get install valgrind`")?;
     let program = build()?;
     let path = programs::instruction_baseline();
     let baseline = load(&path, options.bless)?;
-    let scratch = crate::child::scratch()?;
-    let counter = Counter { valgrind, program, out: scratch.path().join("callgrind.out") };
+    let scratch = child::scratch()?;
+    let out = scratch.path().join("callgrind.out");
+    let counter = Counter { valgrind, program, out, cores: Cores::choose(None)?.load };
     let (iterations, mut names) = counter.scenarios()?;
     names.retain(|name| options.only.as_ref().is_none_or(|part| name.contains(part)));
     let mut counts = BTreeMap::new();
@@ -172,6 +179,7 @@ struct Counter {
     valgrind: PathBuf,
     program: PathBuf,
     out: PathBuf,
+    cores: Vec<usize>,
 }
 
 impl Counter {
@@ -186,19 +194,17 @@ impl Counter {
 
     /// Instructions of one run.
     fn count(&self, scenario: &str) -> Result<u64> {
-        let output = Command::new(&self.valgrind)
-            .args(["--tool=callgrind", "--collect-atstart=no"])
-            .arg("--toggle-collect=osmia_icount_measured")
-            .arg(format!("--callgrind-out-file={}", self.out.display()))
-            .arg(&self.program)
-            .arg(scenario)
-            .output()
-            .context("cannot run valgrind")?;
+        let mut command = Command::new(&self.valgrind);
+        command.args(["--tool=callgrind", "--collect-atstart=no"]);
+        command.arg("--toggle-collect=osmia_icount_measured");
+        command.arg(format!("--callgrind-out-file={}", self.out.display()));
+        command.arg(&self.program).arg(scenario);
+        let mut running = Running::start(command, &self.cores, &self.out.with_extension("txt"))?;
+        let status = running.wait(LIMIT).with_context(|| format!("{scenario} does not end"))?;
         ensure!(
-            output.status.success(),
-            "{scenario} failed under valgrind ({}):\n{}",
-            output.status,
-            String::from_utf8_lossy(&output.stderr)
+            status.success(),
+            "{scenario} failed under valgrind ({status}):\n{}",
+            running.printed()
         );
         let profile = fs::read_to_string(&self.out).context("callgrind wrote no profile")?;
         let count = total(&profile).context("callgrind's profile has no total")?;
