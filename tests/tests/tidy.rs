@@ -1,5 +1,11 @@
 //! Style is a test: what a reader of this project may rely on, checked in its sources.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::case_sensitive_file_extension_comparisons,
+    reason = "a test of this tree, whose names are known"
+)]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

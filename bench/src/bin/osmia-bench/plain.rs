@@ -14,6 +14,9 @@ use crate::wrk::Load;
 /// More than this makes a sample doubtful: keep-alive is part of the task.
 const CONNECTS_PER_SECOND: f64 = 100.0;
 
+/// Others taking more of the proxy's core than this make a sample doubtful.
+const FOREIGN_SHARE: f64 = 0.05;
+
 /// One measurement of one contender.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(crate) struct Sample {
@@ -74,6 +77,16 @@ pub(crate) fn run(bench: &mut Bench) -> Vec<Cell> {
             cells.push(cell(bench, body, connections));
         }
     }
+    let samples = || cells.iter().flat_map(|cell| &cell.rows).flat_map(|row| &row.samples);
+    let disturbed = samples().filter(|sample| sample.foreign_share > FOREIGN_SHARE).count();
+    if disturbed > 0 {
+        let all = samples().count();
+        let percent = FOREIGN_SHARE * 100.0;
+        bench.notice(format!(
+            "during {disturbed} of {all} measurements others used more than {percent:.0} % of the \
+             proxy's core: the machine was not idle"
+        ));
+    }
     cells
 }
 
@@ -113,7 +126,7 @@ fn remark(sample: &Sample, seconds: f64) -> String {
     if sample.connects as f64 > CONNECTS_PER_SECOND * seconds {
         let _ = write!(doubts, ", {} connections opened", sample.connects);
     }
-    if sample.foreign_share > 0.05 {
+    if sample.foreign_share > FOREIGN_SHARE {
         let percent = sample.foreign_share * 100.0;
         let _ = write!(doubts, ", {percent:.0} % of its core used by others");
     }
