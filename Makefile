@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SECONDS_PER_TARGET ?= 60
 APT_TEST := nginx-light valgrind curl openssl
-APT_BENCH := nginx-light haproxy wrk python3-venv
+APT_BENCH := nginx-light haproxy wrk python3-venv cmake
 APT_FLAME := linux-perf
 
 .PHONY: help run build check test unit lint instructions bench micro flamegraph fuzz simulate deny
