@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -20,8 +20,19 @@ use crate::proc::Group;
 const PATIENCE: Duration = Duration::from_secs(2);
 const POLL: Duration = Duration::from_millis(10);
 
-/// Groups and directories to clean up when a signal ends the harness.
-static LIVE: Mutex<(Vec<Pid>, Vec<PathBuf>)> = Mutex::new((Vec::new(), Vec::new()));
+/// What to clean up when a signal ends the harness.
+struct Live {
+    groups: Vec<Pid>,
+    directories: Vec<PathBuf>,
+}
+
+/// Programs are started and directories made under this lock. The clean-up never gives it back, so
+/// that nothing new appears behind its back.
+static LIVE: Mutex<Live> = Mutex::new(Live { groups: Vec::new(), directories: Vec::new() });
+
+fn live() -> MutexGuard<'static, Live> {
+    LIVE.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 /// Ends all programs and removes all scratch directories on Ctrl-C and its like.
 pub(crate) fn clean_up_on_signals() -> Result<()> {
@@ -29,18 +40,15 @@ pub(crate) fn clean_up_on_signals() -> Result<()> {
         Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot install signal handlers")?;
     std::thread::spawn(move || {
         if let Some(signal) = signals.forever().next() {
-            let (groups, directories) = match LIVE.lock() {
-                Ok(mut live) => std::mem::take(&mut *live),
-                Err(poisoned) => std::mem::take(&mut *poisoned.into_inner()),
-            };
-            for &group in &groups {
+            let live = live();
+            for &group in &live.groups {
                 let _ = kill_process_group(group, Signal::TERM);
             }
             std::thread::sleep(PATIENCE / 10);
-            for group in groups {
+            for &group in &live.groups {
                 let _ = kill_process_group(group, Signal::KILL);
             }
-            for directory in directories {
+            for directory in &live.directories {
                 let _ = fs::remove_dir_all(directory);
             }
             std::process::exit(128 + signal);
@@ -51,16 +59,10 @@ pub(crate) fn clean_up_on_signals() -> Result<()> {
 
 /// A scratch directory that is removed at the end, also when a signal ends the harness.
 pub(crate) fn scratch() -> Result<tempfile::TempDir> {
+    let mut live = live();
     let directory = tempfile::Builder::new().prefix("osmia-bench-").tempdir()?;
-    register(|live| live.1.push(directory.path().to_owned()));
+    live.directories.push(directory.path().to_owned());
     Ok(directory)
-}
-
-fn register(change: impl FnOnce(&mut (Vec<Pid>, Vec<PathBuf>))) {
-    match LIVE.lock() {
-        Ok(mut live) => change(&mut live),
-        Err(poisoned) => change(&mut poisoned.into_inner()),
-    }
 }
 
 /// A running program. Dropping it ends its whole process group.
@@ -88,10 +90,11 @@ impl Running {
             });
         }
         let program = command.get_program().to_string_lossy().into_owned();
+        let mut live = live();
         let child = command.spawn().with_context(|| format!("cannot start {program}"))?;
         let pid =
             i32::try_from(child.id()).ok().and_then(Pid::from_raw).context("no process id")?;
-        register(|live| live.0.push(pid));
+        live.groups.push(pid);
         Ok(Self { child, pid, output: output.to_owned() })
     }
 
@@ -132,8 +135,7 @@ impl Drop for Running {
             let _ = kill_process_group(self.pid, Signal::KILL);
             let _ = self.child.wait();
         }
-        let pid = self.pid;
-        register(|live| live.0.retain(|&other| other != pid));
+        live().groups.retain(|&other| other != self.pid);
     }
 }
 

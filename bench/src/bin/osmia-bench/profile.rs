@@ -84,7 +84,7 @@ fn record(
         seconds: WARM_UP_SECONDS,
     };
     load.run()?;
-    let event = event(perf);
+    let (event, _) = event(perf);
     println!("sampling {} for {} s with {event}", started.contender.name(), options.duration);
     let mut command = Command::new(perf);
     command.args(["record", "-F", FREQUENCY, "-e", event, "--call-graph", STACK, "-o"]);
@@ -102,14 +102,15 @@ fn record(
     Ok(())
 }
 
-/// Virtual machines often have no hardware counters.
-fn event(perf: &Path) -> &'static str {
+/// The event to sample, and the unit its samples are weighted with. Virtual machines often have no
+/// hardware counters.
+fn event(perf: &Path) -> (&'static str, &'static str) {
     let counted = Command::new(perf).args(["stat", "-x,", "-e", "cycles", "true"]).output();
     let supported = counted.is_ok_and(|output| {
         output.status.success()
             && !String::from_utf8_lossy(&output.stderr).contains("not supported")
     });
-    if supported { "cycles" } else { "cpu-clock" }
+    if supported { ("cycles", "cycles") } else { ("cpu-clock", "ns") }
 }
 
 fn draw(options: &Options, perf: &Path, samples: &Path) -> Result<()> {
@@ -133,6 +134,7 @@ fn draw(options: &Options, perf: &Path, samples: &Path) -> Result<()> {
     );
     let status = Command::new(&options.flame)
         .arg(title)
+        .arg(event(perf).1)
         .stdin(stacks)
         .stdout(picture)
         .status()
