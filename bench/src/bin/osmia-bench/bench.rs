@@ -70,14 +70,20 @@ impl Bench {
         what: &str,
         measure: impl FnOnce(&Self, &Started) -> Result<T>,
     ) -> Option<T> {
-        let started =
-            contender::start(contender, &self.programs, self.upstream(), self.cores.proxy);
-        match started.and_then(|started| measure(self, &started)) {
+        match self.start(contender).and_then(|started| measure(self, &started)) {
             Ok(figures) => Some(figures),
             Err(error) => {
                 self.notice(format!("{} ({what}) failed: {error:#}", contender.name()));
                 None
             }
         }
+    }
+
+    fn start(&mut self, contender: Contender) -> Result<Started> {
+        if !self.upstream.is_alive() {
+            self.notice("the upstream had been ended by somebody and was started again".into());
+            self.upstream = Upstream::start(&self.programs, &self.cores.load)?;
+        }
+        contender::start(contender, &self.programs, self.upstream(), self.cores.proxy)
     }
 }

@@ -206,11 +206,16 @@ fn tail(text: &str) -> String {
 /// The upstream all contenders forward to.
 pub(crate) struct Upstream {
     pub(crate) addr: SocketAddr,
-    _running: Running,
+    running: Running,
     _dir: tempfile::TempDir,
 }
 
 impl Upstream {
+    /// Whether it still runs.
+    pub(crate) fn is_alive(&mut self) -> bool {
+        self.running.ended().is_none()
+    }
+
     /// Starts the upstream on the load cores.
     pub(crate) fn start(programs: &Programs, cores: &[usize]) -> Result<Self> {
         let dir = crate::child::scratch()?;
@@ -224,7 +229,7 @@ impl Upstream {
                 rest.split_once('\n').and_then(|(addr, _)| addr.parse::<SocketAddr>().ok())
             }) {
                 http::check_forwarding(addr).context("the upstream does not answer correctly")?;
-                return Ok(Self { addr, _running: running, _dir: dir });
+                return Ok(Self { addr, running, _dir: dir });
             }
             if running.ended().is_some() || Instant::now() >= deadline {
                 bail!("the upstream does not start: {}", tail(&printed));
