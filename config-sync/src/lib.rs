@@ -13,12 +13,18 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod builtin;
 pub mod compile;
+pub mod control;
 mod env;
+pub mod local;
+pub mod plane;
 pub mod publish;
 pub mod resources;
 pub mod settings;
 pub mod standalone;
+pub mod state;
+pub mod store;
 pub mod sync;
 mod yaml;

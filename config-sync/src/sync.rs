@@ -159,8 +159,8 @@ enum Source {
 impl Source {
     fn new(provider: &ConfigProvider) -> Self {
         match provider {
-            ConfigProvider::Builtin => Self::Builtin,
-            ConfigProvider::Yaml(path) => Self::File(WatchedFile::new(path.clone())),
+            ConfigProvider::Embedded { .. } | ConfigProvider::Etcd(_) => Self::Builtin,
+            ConfigProvider::File { path, .. } => Self::File(WatchedFile::new(path.clone())),
         }
     }
 
@@ -333,7 +333,7 @@ mod tests {
     }
 
     fn sync(file: &Path, names: &Names) -> SyncThread {
-        let source = Source::new(&ConfigProvider::Yaml(file.to_owned()));
+        let source = Source::new(&ConfigProvider::yaml(file.to_owned()));
         let (publisher, _) = Publisher::new(Arc::new(Snapshot::default()));
         SyncThread::new(source, Compiler::new(Box::new(names.clone())), Arc::new(publisher))
     }

@@ -41,7 +41,7 @@ impl Fixture {
     }
 
     fn start(&self) -> SyncHandle {
-        sync::start(&ConfigProvider::Yaml(self.path())).unwrap()
+        sync::start(&ConfigProvider::yaml(self.path())).unwrap()
     }
 }
 
@@ -60,7 +60,7 @@ fn next(feed: &WorkerFeed) -> Arc<Snapshot> {
 
 #[test]
 fn the_built_in_configuration_serves_everything() {
-    let sync = sync::start(&ConfigProvider::Builtin).unwrap();
+    let sync = sync::start(&ConfigProvider::demo()).unwrap();
     let snapshot = next(&sync.subscribe().unwrap());
     assert!(serves(&snapshot, "/any/path"));
     assert_eq!((snapshot.revision, sync.revision()), (1, 1));
@@ -73,8 +73,8 @@ fn the_built_in_configuration_serves_everything() {
 #[test]
 fn the_demo_file_equals_the_built_in_configuration() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../conf/apisix.yaml");
-    let from_file = sync::start(&ConfigProvider::Yaml(path)).unwrap().current();
-    let built_in = sync::start(&ConfigProvider::Builtin).unwrap().current();
+    let from_file = sync::start(&ConfigProvider::yaml(path)).unwrap().current();
+    let built_in = sync::start(&ConfigProvider::demo()).unwrap().current();
     let find = |snapshot: &Snapshot| snapshot.router.find(b"", b"/x", "GET").cloned().unwrap();
     assert_eq!(find(&from_file), find(&built_in));
 }
@@ -84,7 +84,7 @@ fn a_wrong_first_configuration_is_an_error() {
     let fixture = Fixture::new("routes: []\n");
     let reason = |text: &str| {
         fixture.replace(text);
-        let error = sync::start(&ConfigProvider::Yaml(fixture.path())).unwrap_err();
+        let error = sync::start(&ConfigProvider::yaml(fixture.path())).unwrap_err();
         let prefix = format!("{}: ", fixture.path().display());
         error.to_string().strip_prefix(&prefix).expect("the file's name first").to_owned()
     };
@@ -92,7 +92,7 @@ fn a_wrong_first_configuration_is_an_error() {
     assert!(reason("routes: [\n#END").starts_with("not valid YAML: "));
     let text = reason("routes:\n  - id: 5\n    uri: /a\n    upstream_id: 9\n#END");
     assert!(text.starts_with("routes[0] (id \"5\"): property \"upstream_id\""), "{text}");
-    let missing = ConfigProvider::Yaml(fixture.directory.path().join("none"));
+    let missing = ConfigProvider::yaml(fixture.directory.path().join("none"));
     let error = sync::start(&missing).unwrap_err();
     assert!(matches!(&error, StartError::Load { .. }), "{error}");
     assert!(error.to_string().contains("none: cannot be read: "), "{error}");
@@ -234,7 +234,7 @@ fn retired_snapshots_are_freed_by_the_thread() {
 #[test]
 fn handles_work_from_every_thread() {
     fn assert_shareable<T: Clone + Send + Sync + 'static>(_: &T) {}
-    let sync = sync::start(&ConfigProvider::Builtin).unwrap();
+    let sync = sync::start(&ConfigProvider::demo()).unwrap();
     assert_shareable(&sync);
     let other = sync.clone();
     let revision = std::thread::spawn(move || next(&other.subscribe().unwrap()).revision);

@@ -11,11 +11,15 @@ pub mod balancer;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http1;
+pub mod keyring;
 pub mod limits;
 pub mod path;
+pub mod plugin;
 pub mod reply;
 pub mod resource;
 pub mod router;
+pub mod rules;
+pub mod schema;
 pub mod settings;
 pub mod snapshot;
 pub mod vars;

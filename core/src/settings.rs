@@ -39,8 +39,21 @@ pub struct Settings {
     pub show_upstream_status: bool,
     /// `nginx_config.http.client_max_body_size` in bytes; 0: unlimited.
     pub client_max_body_bytes: u64,
-    /// Where routes come from.
+    /// Where resources come from.
     pub provider: ConfigProvider,
+    /// How resources are read and checked.
+    pub resources: ResourceSettings,
+    /// `osmia.data_dir`: the embedded store, the journal, the copy of etcd's contents and the
+    /// generated admin key. Default `data`, relative to the working directory.
+    pub data_dir: PathBuf,
+    /// `osmia.history.keep`: revisions kept in the journal. Default 10,000.
+    pub history_keep: u64,
+    /// The Admin API; `None`: off.
+    pub admin: Option<AdminSettings>,
+    /// `apisix.control`: the Control API, default `127.0.0.1:9090`; `None`: off.
+    pub control: Option<SocketAddr>,
+    /// `apisix.status`: the status endpoint, default `127.0.0.1:7085`; `None`: off.
+    pub status: Option<SocketAddr>,
 }
 
 /// One listening address.
@@ -130,8 +143,137 @@ pub enum Escape {
 /// `deployment.*`: where resources come from.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ConfigProvider {
-    /// The default configuration built into the binary: a demo route.
-    Builtin,
+    /// Osmia's own database in [`Settings::data_dir`]; nothing else is needed.
+    Embedded {
+        /// `osmia.embedded.seed`: what a store that is created anew begins with.
+        seed: Seed,
+    },
+    /// etcd.
+    Etcd(EtcdSettings),
+    /// A standalone file: `apisix.yaml` or `apisix.json`.
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Its format.
+        format: FileFormat,
+    },
+}
+
+/// What a new embedded store begins with.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Seed {
+    /// Nothing.
+    #[default]
+    Empty,
+    /// The demo route built into the binary: when there is no configuration file at all.
+    Demo,
+    /// The resources of a standalone file.
+    File(PathBuf),
+}
+
+/// Formats of a standalone file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileFormat {
+    /// `apisix.yaml`, which ends with `#END`.
+    Yaml,
+    /// `apisix.json`.
+    Json,
+}
+
+/// `deployment.etcd` (APISIX, `conf/config.yaml`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct EtcdSettings {
+    /// `host`: URLs, `http://` or `https://`.
+    pub endpoints: Vec<String>,
+    /// `prefix`, without a slash at the end; default `/apisix`.
+    pub prefix: String,
+    /// `user` and `password`.
+    pub credentials: Option<(String, String)>,
+    /// `timeout`: for one request.
+    pub timeout: Duration,
+    /// `tls.cert` and `tls.key`: files of the client's certificate.
+    pub client_certificate: Option<(PathBuf, PathBuf)>,
+    /// `tls.verify`, default true.
+    pub verify: bool,
+    /// `tls.sni`: the name to verify instead of the endpoint's.
+    pub server_name: Option<String>,
+    /// `apisix.ssl.ssl_trusted_certificate`: file of the authorities to trust; `None`: the
+    /// system's.
+    pub trusted: Option<PathBuf>,
+    /// `osmia.etcd.accept_empty`: whether a store that is suddenly empty may replace a
+    /// configuration that is not; default false.
+    pub accept_empty: bool,
+}
+
+/// `deployment.admin` and `apisix.enable_admin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminSettings {
+    /// `admin_listen`, default `0.0.0.0:9180`.
+    pub listen: SocketAddr,
+    /// `admin_key`; empty: one admin key is generated and kept in [`Settings::data_dir`].
+    pub keys: Vec<AdminKey>,
+    /// `admin_key_required`, default true.
+    pub key_required: bool,
+    /// `allow_admin`: networks in CIDR form; empty: all. Default `127.0.0.0/24`.
+    pub allow: Vec<String>,
+    /// `enable_admin_cors`, default true.
+    pub cors: bool,
+    /// `admin_api_version` in `X-API-VERSION`; only `v3` exists.
+    pub https: Option<AdminTls>,
+    /// Largest request body in bytes; default 1.5 MiB.
+    pub body_bytes: usize,
+}
+
+/// One of `deployment.admin.admin_key`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminKey {
+    /// `name`.
+    pub name: String,
+    /// `key`; `None`: to be generated.
+    pub key: Option<String>,
+    /// `role`.
+    pub role: AdminRole,
+}
+
+/// What an admin key may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AdminRole {
+    /// Everything.
+    Admin,
+    /// Reading.
+    Viewer,
+}
+
+/// `deployment.admin.https_admin` with `admin_api_mtls`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdminTls {
+    /// `admin_api_mtls.admin_ssl_cert` and `admin_ssl_cert_key`.
+    pub certificate: (PathBuf, PathBuf),
+    /// `admin_api_mtls.admin_ssl_ca_cert`: clients need a certificate signed by it.
+    pub client_authority: Option<PathBuf>,
+}
+
+/// `apisix.data_encryption`, `plugins` and what Osmia adds to them.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceSettings {
+    /// `plugins`: the list that replaces the default one.
+    pub plugins: Option<Vec<String>>,
+    /// `osmia.unknown_plugins`: `refuse`, `skip`, or a list of names to skip.
+    pub unknown_plugins: crate::rules::UnknownPlugins,
+    /// `apisix.data_encryption.keyring`, when `enable_encrypt_fields`.
+    pub keyring: crate::keyring::Keyring,
+    /// Whether `apisix.proxy_mode` includes `stream`.
+    pub stream: bool,
+}
+
+impl ConfigProvider {
     /// A standalone `apisix.yaml`.
-    Yaml(PathBuf),
+    pub fn yaml(path: PathBuf) -> Self {
+        Self::File { path, format: FileFormat::Yaml }
+    }
+
+    /// The embedded store, beginning with the demo route.
+    pub fn demo() -> Self {
+        Self::Embedded { seed: Seed::Demo }
+    }
 }

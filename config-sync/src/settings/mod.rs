@@ -18,7 +18,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use osmia_core::limits::{self, HttpLimits};
-use osmia_core::settings::{AccessLog, DownstreamTimeouts, Driver, Escape, Settings, Workers};
+use osmia_core::settings::{
+    AccessLog, DownstreamTimeouts, Driver, Escape, ResourceSettings, Settings, Workers,
+};
 use serde_json::Value;
 
 use crate::env::{self, Lookup, MissingVariable};
@@ -212,6 +214,12 @@ fn settings(root: &Key<'_>, file: &Path) -> Result<Settings, KeyError> {
             .boolean(false)?,
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
         provider: provider::provider(root, file)?,
+        resources: ResourceSettings::default(),
+        data_dir: "data".into(),
+        history_keep: 10_000,
+        admin: None,
+        control: None,
+        status: None,
     })
 }
 

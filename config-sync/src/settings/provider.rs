@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use osmia_core::settings::ConfigProvider;
+use osmia_core::settings::{ConfigProvider, FileFormat, Seed};
 
 use super::KeyError;
 use super::read::Key;
@@ -33,12 +33,12 @@ pub(super) fn provider(root: &Key<'_>, file: &Path) -> Result<ConfigProvider, Ke
         }
         None if etcd.value().is_some() => Err(etcd.unsupported("etcd")),
         None if standalone.value().is_some() => yaml(&standalone, file),
-        None => Ok(ConfigProvider::Builtin),
+        None => Ok(ConfigProvider::Embedded { seed: Seed::Demo }),
     }
 }
 
 fn yaml(standalone: &Key<'_>, file: &Path) -> Result<ConfigProvider, KeyError> {
     let name: PathBuf = standalone.path_value(STANDALONE_FILE)?;
     let directory = file.parent().unwrap_or(Path::new(""));
-    Ok(ConfigProvider::Yaml(directory.join(name)))
+    Ok(ConfigProvider::File { path: directory.join(name), format: FileFormat::Yaml })
 }

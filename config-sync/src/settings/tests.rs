@@ -48,7 +48,7 @@ fn the_defaults() {
     assert_eq!(settings.limits, HttpLimits::default());
     assert_eq!(settings.downstream.send, Duration::from_secs(10));
     assert_eq!(settings.shutdown_timeout, Duration::from_mins(4));
-    assert_eq!(settings.provider, ConfigProvider::Builtin);
+    assert_eq!(settings.provider, ConfigProvider::demo());
     let log = settings.access_log.unwrap();
     assert_eq!(log.path, Path::new("logs/access.log"));
     assert!(log.format.starts_with("$remote_addr - $remote_user [$time_local] $http_host \"$req"));
@@ -255,10 +255,10 @@ fn error_log_in_all_forms() {
 
 #[test]
 fn providers() {
-    let yaml = |path: &str| ConfigProvider::Yaml(PathBuf::from(path));
+    let yaml = |path: &str| ConfigProvider::yaml(PathBuf::from(path));
     let cases = [
-        ("{}", ConfigProvider::Builtin),
-        ("{deployment: {role: traditional, admin: {admin_key: []}}}", ConfigProvider::Builtin),
+        ("{}", ConfigProvider::demo()),
+        ("{deployment: {role: traditional, admin: {admin_key: []}}}", ConfigProvider::demo()),
         (
             "{deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}}",
             yaml("dir/apisix.yaml"),

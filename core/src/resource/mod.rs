@@ -8,49 +8,18 @@
 
 mod fields;
 mod id;
+mod kind;
 mod meta;
 mod route;
 mod upstream;
 mod violation;
 
 pub use id::Id;
+pub use kind::{Key, Kind};
 pub use meta::Meta;
 pub use route::{Route, Status};
 pub use upstream::{KeepalivePool, Node, PassHost, Scheme, Timeout, Upstream, UpstreamType};
 pub use violation::Violation;
-
-/// The kinds of resources, by their directory name in the Admin API and in etcd.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
-    /// `routes`
-    Route,
-    /// `upstreams`
-    Upstream,
-}
-
-impl Kind {
-    /// The collection's name: `routes`, `upstreams`.
-    pub const fn collection(self) -> &'static str {
-        match self {
-            Self::Route => "routes",
-            Self::Upstream => "upstreams",
-        }
-    }
-
-    /// One member's name: `route`, `upstream`.
-    pub const fn singular(self) -> &'static str {
-        match self {
-            Self::Route => "route",
-            Self::Upstream => "upstream",
-        }
-    }
-}
-
-impl std::fmt::Display for Kind {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(self.singular())
-    }
-}
 
 #[cfg(test)]
 mod tests {

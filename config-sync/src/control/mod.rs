@@ -1,0 +1,1 @@
+//! The Control API and the status endpoint.

@@ -1,0 +1,6 @@
+//! What is kept on this machine's disk: the embedded store's data, the journal of changes, and the
+//! last good copy of another store's contents.
+
+mod journal;
+
+pub use journal::{Entry, EntryChange, Journal, JournalError};

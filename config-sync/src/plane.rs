@@ -1,0 +1,44 @@
+//! What the Admin, Control and status API work on.
+
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::time::Duration;
+
+use osmia_core::rules::Rules;
+use tokio::sync::watch;
+
+use crate::local::Journal;
+use crate::publish::Publisher;
+use crate::state::State;
+use crate::store::Store;
+
+/// The configuration plane of this process. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Plane {
+    /// Where resources are kept.
+    pub store: Arc<dyn Store>,
+    /// Checks for what is written.
+    pub rules: Arc<Rules>,
+    /// Who changed what and when.
+    pub journal: Journal,
+    /// Snapshots on their way to the workers.
+    pub publisher: Arc<Publisher>,
+    pub(crate) state: Arc<RwLock<State>>,
+    /// The store's revision that has been published.
+    pub(crate) applied: watch::Receiver<u64>,
+}
+
+impl Plane {
+    /// What this process knows of the store. Do not hold it across an await.
+    pub fn state(&self) -> RwLockReadGuard<'_, State> {
+        // The engine replaces the state's parts one by one, none of which can panic half-way.
+        self.state.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until the store's `revision` has been published to the workers; false when that takes
+    /// longer than `limit`.
+    pub async fn applied(&self, revision: u64, limit: Duration) -> bool {
+        let mut applied = self.applied.clone();
+        let wait = applied.wait_for(|current| *current >= revision);
+        matches!(tokio::time::timeout(limit, wait).await, Ok(Ok(_)))
+    }
+}

@@ -1,0 +1,101 @@
+//! The contents of the store as this process knows them, and how they are served.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use osmia_core::resource::{Key, Kind};
+
+/// One resource as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stored {
+    /// The JSON text.
+    pub value: Bytes,
+    /// Revision that created it (`createdIndex`).
+    pub created: u64,
+    /// Revision that modified it last (`modifiedIndex`).
+    pub modified: u64,
+}
+
+/// What is served in place of a resource that cannot be used as it is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Serving {
+    /// The last version that was valid.
+    LastValid,
+    /// Nothing: there never was a valid version.
+    Nothing,
+    /// Requests that need it are answered with 503, since serving without it could pass what it
+    /// forbids.
+    Refusal,
+}
+
+/// A resource that cannot be used as it is stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Quarantined {
+    /// The revision that brought it.
+    pub modified: u64,
+    /// Field and reason.
+    pub reason: String,
+    /// What is served instead.
+    pub serving: Serving,
+}
+
+/// How the store is doing.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceStatus {
+    /// Whether it is reached.
+    pub reachable: bool,
+    /// Whether what is served comes from the copy on disk.
+    pub from_copy: bool,
+    /// Why it is not reached, or why its contents were refused.
+    pub problem: Option<String>,
+}
+
+/// The contents of the store at one revision.
+#[derive(Debug, Default)]
+pub struct State {
+    pub(crate) revision: u64,
+    pub(crate) kinds: HashMap<Kind, BTreeMap<Arc<str>, Stored>>,
+    /// Who refers to a resource.
+    pub(crate) users: HashMap<Key, BTreeSet<Key>>,
+    pub(crate) quarantine: BTreeMap<Key, Quarantined>,
+    pub(crate) source: SourceStatus,
+}
+
+impl State {
+    /// The store's revision that this is.
+    pub fn revision(&self) -> u64 {
+        self.revision
+    }
+
+    /// One resource.
+    pub fn get(&self, key: &Key) -> Option<&Stored> {
+        self.kinds.get(&key.kind)?.get(&key.id)
+    }
+
+    /// All resources of a kind, by id.
+    pub fn items(&self, kind: Kind) -> impl Iterator<Item = (&Arc<str>, &Stored)> {
+        self.kinds.get(&kind).into_iter().flatten()
+    }
+
+    /// Number of resources of a kind.
+    pub fn count(&self, kind: Kind) -> usize {
+        self.kinds.get(&kind).map_or(0, BTreeMap::len)
+    }
+
+    /// The resources that refer to this one by id (`upstream_id`, `service_id`, `plugin_config_id`,
+    /// `group_id`).
+    pub fn users(&self, key: &Key) -> impl Iterator<Item = &Key> {
+        self.users.get(key).into_iter().flatten()
+    }
+
+    /// What cannot be used as it is stored.
+    pub fn quarantine(&self) -> &BTreeMap<Key, Quarantined> {
+        &self.quarantine
+    }
+
+    /// How the store is doing.
+    pub fn source(&self) -> &SourceStatus {
+        &self.source
+    }
+}

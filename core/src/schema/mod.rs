@@ -1,0 +1,1 @@
+//! JSON Schemas of the resources, and validation against them in APISIX's words.
