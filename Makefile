@@ -2,17 +2,20 @@
 
 CARGO ?= cargo
 SECONDS_PER_TARGET ?= 60
-APT_TEST := nginx-light valgrind curl openssl
-APT_BENCH := nginx-light haproxy wrk python3-venv cmake
+APT_BUILD := protobuf-compiler
+APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client
+APT_BENCH := $(APT_BUILD) nginx-light haproxy wrk python3-venv cmake etcd-server etcd-client
+APT_CONFIG := $(APT_BUILD) etcd-server etcd-client
 APT_FLAME := linux-perf
 
-.PHONY: help run build check test unit lint instructions bench micro flamegraph fuzz simulate deny
+.PHONY: help run build check test unit lint instructions bench bench-config micro flamegraph fuzz simulate deny
 
 help:
 	@echo "make run            build and start the gateway with the demo upstream"
 	@echo "make check          check conf/config.yaml and conf/apisix.yaml"
 	@echo "make test           install what the tests need and run every test"
 	@echo "make bench          compare with the peers; writes perf/results/"
+	@echo "make bench-config   measure the configuration plane with etcd; writes perf/results/"
 	@echo "make micro          micro-benchmarks (criterion)"
 	@echo "make instructions   instruction counts against the committed baseline"
 	@echo "make flamegraph     profile the gateway under load"
@@ -20,7 +23,7 @@ help:
 	@echo "make simulate       explore more simulated worlds (OSMIA_SIM_WORLDS=2000)"
 	@echo "make deny           licences, bans and advisories of the dependencies (cargo-deny)"
 
-build:
+build: apt-build
 	$(CARGO) build --release -p osmia -p osmia-bench --bin osmia --bin osmia-demo-upstream
 
 # The demo upstream is a process of its own; it goes when the gateway goes.
@@ -49,6 +52,10 @@ bench: apt-bench
 	$(CARGO) build --release -p osmia -p osmia-bench
 	target/release/osmia-bench setup
 	target/release/osmia-bench run $(BENCH_ARGS)
+
+bench-config: apt-config
+	$(CARGO) build --release -p osmia -p osmia-bench
+	target/release/osmia-bench config $(BENCH_ARGS)
 
 micro:
 	$(CARGO) bench -p osmia-bench
@@ -82,10 +89,18 @@ define apt
 	fi
 endef
 
-.PHONY: apt-test apt-bench apt-flame
+.PHONY: apt-build apt-test apt-bench apt-config apt-flame
+# etcd's client is generated from its protocol description by protoc, whichever way it came here.
+apt-build:
+	@command -v protoc >/dev/null || $(MAKE) --no-print-directory apt-protoc
+.PHONY: apt-protoc
+apt-protoc:
+	$(call apt,$(APT_BUILD))
 apt-test:
 	$(call apt,$(APT_TEST))
 apt-bench:
 	$(call apt,$(APT_BENCH))
+apt-config:
+	$(call apt,$(APT_CONFIG))
 apt-flame:
 	$(call apt,$(APT_FLAME))

@@ -8,11 +8,11 @@ use osmia::disk::DiskThread;
 use osmia::http::connection;
 use osmia::log::AccessLog;
 use osmia::worker::{ListenerInfo, LocalSnapshot, PipelineSettings, Worker};
-use osmia_config_sync::compile::{Compiled, Compiler};
+use osmia_config_sync::engine::snapshot_of;
 use osmia_config_sync::settings::{self, Overrides};
-use osmia_config_sync::standalone;
+use osmia_config_sync::store::file::Document;
 use osmia_core::access_log::Format;
-use osmia_core::settings::Settings;
+use osmia_core::settings::{FileFormat, Settings};
 use osmia_core::snapshot::Snapshot;
 
 use crate::heads::{BROWSER_REQUEST, Make, SMALL_REQUEST, SMALL_RESPONSE, TYPICAL_RESPONSE, Work};
@@ -64,11 +64,10 @@ fn exchange(request: &'static [u8], head: &'static [u8], logged: bool) -> Work {
 }
 
 fn snapshot() -> Arc<Snapshot> {
-    let parsed = standalone::parse_with_process_env(ROUTES).expect("valid routes");
-    match Compiler::default().compile(parsed.resources, 1).expect("routes that compile") {
-        Compiled::Changed(snapshot) => snapshot,
-        Compiled::Unchanged => unreachable!("the first compilation yields a snapshot"),
-    }
+    let document = Document::of_text(ROUTES, FileFormat::Yaml).expect("valid routes");
+    let (snapshot, problems) = snapshot_of(Arc::default(), document.resources);
+    assert!(problems.is_empty(), "{problems:?}");
+    Arc::new(snapshot)
 }
 
 /// A log in the default format whose lines are never handed over: the disk is another thread's

@@ -1,29 +1,33 @@
 //! Osmia's configuration plane: where configuration comes from, and how it reaches the workers.
 //!
 //! ```text
-//! config.yaml -> settings ------------------------------------> Settings, fixed at start
-//! apisix.yaml -> standalone --+
-//! built in ----> builtin -----+-> compile -> publish -> workers, at any time
-//!                                 (sync: the thread that does it)
+//! config.yaml -> settings ----------------------------------> Settings, fixed at start
+//!
+//! embedded store --+                                      +-> publish -> workers
+//! etcd ------------+-> store -> engine -> state, compile -+
+//! apisix.yaml -----+     ^         |                      +-> Control API, status
+//!                        |         +-> local (journal, last good copy)
+//! Admin API -------------+
 //! ```
 //!
+//! `sync` is the thread on which all of it runs.
+//!
 //! **Invariant:** nothing here runs on a worker, and a worker never waits for anything here. What
-//! is published has been validated as a whole; when any part of a change is wrong, none of it is
-//! published and the last good configuration stays.
+//! is published has been validated before; a resource that is wrong takes no other along.
 
 #![forbid(unsafe_code)]
 
 pub mod admin;
-pub mod builtin;
 pub mod compile;
 pub mod control;
+pub mod engine;
 mod env;
+pub mod http_server;
 pub mod local;
 pub mod plane;
 pub mod publish;
-pub mod resources;
+mod references;
 pub mod settings;
-pub mod standalone;
 pub mod state;
 pub mod store;
 pub mod sync;

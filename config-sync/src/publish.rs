@@ -3,6 +3,7 @@
 use std::io;
 use std::ops::Deref;
 use std::os::fd::OwnedFd;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
@@ -20,6 +21,23 @@ pub struct WorkerFeed {
     /// Takes back snapshots that the worker has replaced, so that the memory is freed on the sync
     /// thread. When sending fails the sync thread is gone; drop the snapshot then.
     pub retired: Sender<Arc<Snapshot>>,
+    /// Where the worker says what it serves by.
+    pub installed: Installed,
+}
+
+/// The revision that a worker serves by, for the status of the process.
+#[derive(Debug, Clone, Default)]
+pub struct Installed(Arc<AtomicU64>);
+
+impl Installed {
+    /// The worker serves by this revision from now on.
+    pub fn set(&self, revision: u64) {
+        self.0.store(revision, Ordering::Release);
+    }
+
+    fn get(&self) -> u64 {
+        self.0.load(Ordering::Acquire)
+    }
 }
 
 /// Receives snapshots. Once it is dropped the publisher forgets the worker.
@@ -58,6 +76,7 @@ struct Outlet {
     overtaken: Receiver<Arc<Snapshot>>,
     wake: OwnedFd,
     alive: Weak<()>,
+    installed: Installed,
 }
 
 impl Publisher {
@@ -79,6 +98,14 @@ impl Publisher {
         self.lock().outlets.iter().filter(|outlet| outlet.alive.strong_count() > 0).count()
     }
 
+    /// The revision that each listening worker has installed, in the order in which they
+    /// subscribed; 0 before a worker's first snapshot.
+    pub fn installed(&self) -> Vec<u64> {
+        let state = self.lock();
+        let alive = state.outlets.iter().filter(|outlet| outlet.alive.strong_count() > 0);
+        alive.map(|outlet| outlet.installed.get()).collect()
+    }
+
     /// Makes `snapshot` the current one and hands it to every worker. One that has not taken the
     /// previous one yet will only see this one.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
@@ -97,17 +124,19 @@ impl Publisher {
         let wake = eventfd(0, EventfdFlags::NONBLOCK | EventfdFlags::CLOEXEC)?;
         let (sender, receiver) = crossbeam_channel::bounded(1);
         let alive = Arc::new(());
+        let installed = Installed::default();
         let outlet = Outlet {
             sender,
             overtaken: receiver.clone(),
             wake: wake.try_clone()?,
             alive: Arc::downgrade(&alive),
+            installed: installed.clone(),
         };
         let mut state = self.lock();
         outlet.deliver(Arc::clone(&state.current));
         state.outlets.push(outlet);
         let snapshots = SnapshotReceiver { receiver, _alive: alive };
-        Ok(WorkerFeed { snapshots, wake, retired: self.retired.clone() })
+        Ok(WorkerFeed { snapshots, wake, retired: self.retired.clone(), installed })
     }
 
     /// A panic while the lock was held leaves no half-done state: every change is one assignment.
@@ -204,5 +233,20 @@ mod tests {
         let old = feed.snapshots.try_recv().unwrap();
         feed.retired.send(old).unwrap();
         assert_eq!(returned.try_recv().unwrap().revision, 1);
+    }
+
+    #[test]
+    fn what_workers_serve_by_is_known() {
+        let (publisher, _returned) = Publisher::new(snapshot(1));
+        assert!(publisher.installed().is_empty(), "nobody listens yet");
+        let first = publisher.subscribe().unwrap();
+        let second = publisher.subscribe().unwrap();
+        assert_eq!(publisher.installed(), [0, 0], "handed over is not installed");
+        first.installed.set(1);
+        publisher.publish(snapshot(2));
+        second.installed.set(2);
+        assert_eq!(publisher.installed(), [1, 2]);
+        drop(first);
+        assert_eq!(publisher.installed(), [2], "a worker that has ended is not counted");
     }
 }

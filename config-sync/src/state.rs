@@ -15,6 +15,9 @@ pub struct Stored {
     pub created: u64,
     /// Revision that modified it last (`modifiedIndex`).
     pub modified: u64,
+    /// Rank among resources that are otherwise equal: the older, or the earlier in a file, is
+    /// smaller.
+    pub order: u64,
 }
 
 /// What is served in place of a resource that cannot be used as it is stored.
@@ -49,6 +52,8 @@ pub struct SourceStatus {
     pub from_copy: bool,
     /// Why it is not reached, or why its contents were refused.
     pub problem: Option<String>,
+    /// How often its contents were refused as a whole.
+    pub refused: u64,
 }
 
 /// The contents of the store at one revision.
@@ -59,6 +64,8 @@ pub struct State {
     /// Who refers to a resource.
     pub(crate) users: HashMap<Key, BTreeSet<Key>>,
     pub(crate) quarantine: BTreeMap<Key, Quarantined>,
+    /// The last valid text of what is not valid now.
+    pub(crate) fallback: HashMap<Key, Bytes>,
     pub(crate) source: SourceStatus,
 }
 
@@ -97,5 +104,30 @@ impl State {
     /// How the store is doing.
     pub fn source(&self) -> &SourceStatus {
         &self.source
+    }
+
+    /// The text that is in force for a key: the last valid one.
+    pub(crate) fn effective(&self, key: &Key) -> Option<Bytes> {
+        let stored = || self.get(key).map(|stored| stored.value.clone());
+        self.fallback.get(key).cloned().or_else(stored)
+    }
+
+    /// Notes that `key` refers to these.
+    pub(crate) fn add_references(&mut self, key: &Key, references: &[Key]) {
+        for to in references {
+            self.users.entry(to.clone()).or_default().insert(key.clone());
+        }
+    }
+
+    /// Notes that `key` does not refer to these any more.
+    pub(crate) fn remove_references(&mut self, key: &Key, references: &[Key]) {
+        for to in references {
+            if let Some(users) = self.users.get_mut(to) {
+                users.remove(key);
+                if users.is_empty() {
+                    self.users.remove(to);
+                }
+            }
+        }
     }
 }

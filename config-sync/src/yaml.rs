@@ -1,5 +1,6 @@
 //! YAML as JSON values.
 
+use serde::Deserialize;
 use serde_json::Value;
 
 /// Most nodes of a document: 100,000 routes of some 40 nodes each, and room.
@@ -9,17 +10,29 @@ const ALIAS_NODES_MAX: usize = 100_000;
 
 /// Parses one document; an empty one is `null`. The error is one line with line and column.
 pub(crate) fn parse(text: &str) -> Result<Value, String> {
+    stream(text, |deserializer| Value::deserialize(deserializer))
+}
+
+/// Reads one document with `read`, under the same limits.
+pub(crate) fn stream<'t, T>(
+    text: &'t str,
+    read: impl for<'e> FnOnce(serde_saphyr::Deserializer<'t, 'e>) -> Result<T, serde_saphyr::Error>,
+) -> Result<T, String> {
+    serde_saphyr::with_deserializer_from_str_with_options(text, options(), read)
+        .map_err(|error| error.to_string())
+}
+
+fn options() -> serde_saphyr::Options {
     let mut budget = serde_saphyr::Budget::default();
     budget.max_nodes = NODES_MAX;
     budget.max_events = 2 * NODES_MAX;
     let mut aliases = serde_saphyr::options::AliasLimits::default();
     aliases.max_total_replayed_events = ALIAS_NODES_MAX;
-    let options = serde_saphyr::options! {
+    serde_saphyr::options! {
         budget: Some(budget),
         alias_limits: aliases,
         with_snippet: false,
-    };
-    serde_saphyr::from_str_with_options(text, options).map_err(|error| error.to_string())
+    }
 }
 
 #[cfg(test)]

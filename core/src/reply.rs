@@ -43,6 +43,21 @@ pub enum Failure {
     /// The route has no upstream with a usable node.
     #[error("no valid upstream node")]
     NoNode,
+    /// The route names an upstream that does not exist.
+    #[error("the route's upstream does not exist")]
+    NoUpstream,
+    /// The route names a service that does not exist.
+    #[error("the route's service does not exist")]
+    NoService,
+    /// The route names a plugin configuration that does not exist.
+    #[error("the route's plugin_config does not exist")]
+    NoPluginConfig,
+    /// There is no configuration yet.
+    #[error("no configuration yet")]
+    NotConfigured,
+    /// Something that the route needs cannot be used; the Control API lists it.
+    #[error("the route needs what this gateway cannot do, see the Control API")]
+    Quarantined,
     /// No connection to a node could be established.
     #[error("cannot connect to the upstream node")]
     Connect,
@@ -88,9 +103,15 @@ impl Failure {
             Self::BodyTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::ClientGone => 499,
-            Self::NoRoute => 404,
-            Self::NoNode | Self::Overload | Self::Shutdown => 503,
-            Self::Connect
+            Self::NoRoute | Self::NoService => 404,
+            Self::NoNode
+            | Self::NoPluginConfig
+            | Self::NotConfigured
+            | Self::Quarantined
+            | Self::Overload
+            | Self::Shutdown => 503,
+            Self::NoUpstream
+            | Self::Connect
             | Self::UpstreamClosed
             | Self::ResponseHead(_)
             | Self::ResponseBody(_)
@@ -109,9 +130,16 @@ impl Failure {
             | Self::BodyTooLarge
             | Self::ClientTimeout
             | Self::ClientGone => Source::Downstream,
-            Self::NoRoute | Self::NoNode | Self::Overload | Self::Shutdown | Self::Internal => {
-                Source::Gateway
-            }
+            Self::NoRoute
+            | Self::NoNode
+            | Self::NoUpstream
+            | Self::NoService
+            | Self::NoPluginConfig
+            | Self::NotConfigured
+            | Self::Quarantined
+            | Self::Overload
+            | Self::Shutdown
+            | Self::Internal => Source::Gateway,
             _ => Source::Upstream,
         }
     }
@@ -139,6 +167,7 @@ impl Failure {
         const PLAIN: &str = "text/plain; charset=utf-8";
         match self {
             Self::NoRoute => (PLAIN, "{\"error_msg\":\"404 Route Not Found\"}\n"),
+            Self::Quarantined => (PLAIN, "{\"error_msg\":\"503 Route Not Usable\"}\n"),
             _ => ("text/html; charset=utf-8", page(self.status())),
         }
     }

@@ -260,8 +260,11 @@ pub struct ResourceSettings {
     pub plugins: Option<Vec<String>>,
     /// `osmia.unknown_plugins`: `refuse`, `skip`, or a list of names to skip.
     pub unknown_plugins: crate::rules::UnknownPlugins,
-    /// `apisix.data_encryption.keyring`, when `enable_encrypt_fields`.
+    /// `apisix.data_encryption.keyring`; private keys of certificates are encrypted with it always.
     pub keyring: crate::keyring::Keyring,
+    /// `apisix.data_encryption.enable_encrypt_fields`, default true: whether the `encrypt_fields`
+    /// of plugins are encrypted as well.
+    pub encrypt_fields: bool,
     /// Whether `apisix.proxy_mode` includes `stream`.
     pub stream: bool,
 }

@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::router::Router;
+use crate::reply::Failure;
+use crate::router::{MethodSet, PathPattern, Router};
 
 /// A stable index into a per-worker table, handed out by the sync thread.
 ///
@@ -29,6 +30,8 @@ pub struct Slot {
 pub struct Snapshot {
     /// Grows by at least one with each published snapshot; 0 before the first.
     pub revision: u64,
+    /// The revision of the store that this is.
+    pub source_revision: u64,
     /// All routes, matched by host and path.
     pub router: Router,
 }
@@ -40,10 +43,21 @@ pub struct Route {
     pub id: Arc<str>,
     /// The `name` field; empty when not set.
     pub name: Arc<str>,
-    /// Where requests go. `None`: the route names no upstream, which answers 503 as APISIX does.
-    pub upstream: Option<Arc<Upstream>>,
+    /// Lower-case hosts or `*` wildcards; empty: any host.
+    pub hosts: Box<[Box<str>]>,
+    /// Path patterns, at least one.
+    pub uris: Box<[PathPattern]>,
+    /// Methods that match.
+    pub methods: MethodSet,
+    /// Rank among routes with the same host and path; the highest is tried first.
+    pub priority: i64,
+    /// Among equals the smaller is tried first: the position in a file, or the revision that
+    /// created the route.
+    pub order: u64,
+    /// Where requests go, or why they cannot go anywhere.
+    pub upstream: Result<Arc<Upstream>, Failure>,
     /// Route-level timeouts; they win over the upstream's.
-    pub timeout: Option<Timeouts>,
+    pub timeout: Option<Box<Timeouts>>,
     /// `enable_websocket`. Osmia tunnels a confirmed Upgrade on any route unless this is `false`
     /// explicitly, as APISIX forwards the Upgrade header only when it is `true`.
     pub enable_websocket: bool,

@@ -32,19 +32,17 @@ pub fn start(loaded: Loaded) -> anyhow::Result<()> {
     raise_descriptor_limit(cores.len())?;
     let log = open_access_log(&settings)?;
     let bound = bind_all(&settings, cores.len())?;
-    let sync = sync::start(&settings.provider)?;
+    let sync = sync::start(&settings, cores.len())?;
     Supervisor::new(settings, cores, bound, sync, log).run()
 }
 
-/// Checks what `start` would read.
-pub fn check(settings: &Settings) -> anyhow::Result<()> {
+/// Checks what `start` would read. Returns warnings.
+pub fn check(settings: &Settings) -> anyhow::Result<Vec<String>> {
     place(&settings.workers)?;
     if let Some(log) = &settings.access_log {
         parse_format(&log.format, log.escape)?;
     }
-    // Loads, validates and compiles as `start` does; nothing listens yet.
-    sync::start(&settings.provider)?.stop();
-    Ok(())
+    Ok(sync::check(settings)?)
 }
 
 fn parse_format(format: &str, escape: osmia_core::settings::Escape) -> anyhow::Result<Format> {

@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 use osmia_config_sync::settings::{self, Loaded, Overrides};
 
 use crate::boot;
+use crate::config_cli::{self, ConfigArgs};
 
 /// Where `start` and `check` look for a configuration when none is named.
 const DEFAULT_CONFIG: &str = "conf/config.yaml";
@@ -29,6 +30,8 @@ enum Command {
     /// Read the configuration and the routes, report every problem, and exit: 0 if `start` would
     /// accept them, else 1.
     Check(Options),
+    /// Dump, compare, apply and roll back the configuration of a running gateway.
+    Config(ConfigArgs),
     /// Print the version.
     Version,
 }
@@ -94,6 +97,7 @@ pub fn main() -> ExitCode {
             Ok(())
         }
         Command::Check(options) => check(&options),
+        Command::Config(args) => return config_cli::run(&args),
         Command::Start(options) => start(&options),
     };
     match result {
@@ -115,7 +119,9 @@ fn check(options: &Options) -> anyhow::Result<()> {
     for warning in &loaded.warnings {
         eprintln!("osmia: warning: {warning}");
     }
-    boot::check(&loaded.settings)?;
+    for warning in boot::check(&loaded.settings)? {
+        eprintln!("osmia: warning: {warning}");
+    }
     println!("osmia: the configuration is valid");
     Ok(())
 }

@@ -3,6 +3,7 @@
 //! | module | what |
 //! |---|---|
 //! | [`cli`], [`boot`], [`supervisor`] | from the command line to running workers, and down again |
+//! | `config_cli` | `osmia config`: a client of the Admin API |
 //! | [`worker`] | one pinned thread: event loop, clock, deadlines, pools |
 //! | [`http`] | a request's life |
 //! | [`net`], [`buf`] | transports and buffers |
@@ -11,6 +12,7 @@
 pub mod boot;
 pub mod buf;
 pub mod cli;
+mod config_cli;
 pub mod disk;
 pub mod http;
 pub mod listen;

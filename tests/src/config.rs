@@ -35,6 +35,8 @@ impl fmt::Display for Driver {
 pub struct Config {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) port: Reserved,
+    /// Ports of the Admin, Control and status API, when they are wanted.
+    pub(crate) apis: Option<[Reserved; 3]>,
     pub(crate) document: Value,
     pub(crate) routes: Vec<Value>,
     pub(crate) upstreams: Vec<Value>,
@@ -55,7 +57,11 @@ impl Config {
     pub fn new() -> Self {
         let port = Reserved::new();
         let document = json!({
-            "apisix": {"node_listen": [{"ip": "127.0.0.1", "port": port.port()}]},
+            "apisix": {
+                "node_listen": [{"ip": "127.0.0.1", "port": port.port()}],
+                "enable_control": false,
+                "status": false,
+            },
             "nginx_config": {
                 "worker_processes": 1,
                 "http": {"access_log": "off"},
@@ -69,6 +75,7 @@ impl Config {
         Self {
             directory: tempfile::tempdir().unwrap(),
             port,
+            apis: None,
             document,
             routes: Vec::new(),
             upstreams: Vec::new(),
@@ -112,6 +119,37 @@ impl Config {
         }
         *place = value.into();
         self
+    }
+
+    /// Turns the Admin, Control and status API on, with `provider` as the store that they act on.
+    /// The admin key is [`crate::admin::KEY`].
+    #[must_use]
+    pub fn plane(self, provider: &str) -> Self {
+        let apis = [Reserved::new(), Reserved::new(), Reserved::new()];
+        let place = |port: &Reserved| json!({"ip": "127.0.0.1", "port": port.port()});
+        let [admin, control, status] = [place(&apis[0]), place(&apis[1]), place(&apis[2])];
+        let keys = json!([{"name": "admin", "key": crate::admin::KEY, "role": "admin"}]);
+        let mut config = self
+            .set("apisix.enable_control", true)
+            .set("apisix.control", control)
+            .set("apisix.status", status)
+            .set("deployment.role", "traditional")
+            .set("deployment.role_traditional", json!({"config_provider": provider}))
+            .set("deployment.admin", json!({"admin_listen": admin, "admin_key": keys}));
+        config.apis = Some(apis);
+        config
+    }
+
+    /// A plane whose store is `etcd`.
+    #[must_use]
+    pub fn etcd(self, etcd: &crate::etcd::Etcd) -> Self {
+        self.etcd_at(&[etcd.url()])
+    }
+
+    /// A plane whose store is an etcd with these endpoints.
+    #[must_use]
+    pub fn etcd_at(self, urls: &[String]) -> Self {
+        self.plane("etcd").set("deployment.etcd", json!({"host": urls, "timeout": 2}))
     }
 
     /// Sets a key under `nginx_config.http`.
@@ -291,6 +329,17 @@ pub fn run(arguments: &[&str]) -> Ended {
     let directory = tempfile::tempdir().unwrap();
     let mut command = Command::new(binary());
     command.args(arguments).current_dir(&directory).stdin(Stdio::null());
+    Ended::from(command.output().unwrap())
+}
+
+/// Runs the binary with `arguments` in `directory`.
+pub fn run_in(directory: &std::path::Path, arguments: &[&str]) -> Ended {
+    let mut command = Command::new(binary());
+    command
+        .args(arguments)
+        .current_dir(directory)
+        .env_remove("OSMIA_ADMIN_KEY")
+        .stdin(Stdio::null());
     Ended::from(command.output().unwrap())
 }
 

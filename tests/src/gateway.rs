@@ -8,8 +8,9 @@ use std::time::Instant;
 
 use serde_json::Value;
 
+use crate::admin::Api;
 use crate::client::Client;
-use crate::config::{Config, document};
+use crate::config::{Config, Ended, document, run_in};
 use crate::logfile::Lines;
 use crate::wire::Message;
 use crate::{FAILSAFE, eventually};
@@ -36,6 +37,45 @@ impl Gateway {
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let log = Lines::follow(child.stderr.take().unwrap());
         Self { config, child, log }
+    }
+
+    /// Kills it at once and starts it again as it was, without waiting for it to be ready.
+    #[track_caller]
+    pub fn kill_and_restart(&mut self) {
+        if self.is_running() {
+            self.signal(libc::SIGKILL);
+            self.wait();
+        }
+        let mut command = self.config.command("start");
+        self.child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        self.log = Lines::follow(self.child.stderr.take().unwrap());
+    }
+
+    /// Runs `osmia config` in its directory, on its Admin API, with the admin key.
+    pub fn cli(&self, arguments: &[&str]) -> Ended {
+        let admin = format!("http://{}", self.admin().addr);
+        let access = ["config", "--admin", &admin, "--key", crate::admin::KEY];
+        run_in(self.config.directory.path(), &[&access[..], arguments].concat())
+    }
+
+    /// Its Admin API.
+    pub fn admin(&self) -> Api {
+        Api { addr: self.api(0) }
+    }
+
+    /// Its Control API.
+    pub fn control(&self) -> Api {
+        Api { addr: self.api(1) }
+    }
+
+    /// Its status endpoint.
+    pub fn status(&self) -> Api {
+        Api { addr: self.api(2) }
+    }
+
+    fn api(&self, index: usize) -> SocketAddr {
+        let apis = self.config.apis.as_ref().expect("Config::plane");
+        (Ipv4Addr::LOCALHOST, apis[index].port()).into()
     }
 
     /// Where it listens.

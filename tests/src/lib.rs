@@ -13,8 +13,10 @@
     reason = "a test kit fails by panicking"
 )]
 
+pub mod admin;
 pub mod client;
 pub mod config;
+pub mod etcd;
 pub mod gateway;
 pub mod logfile;
 pub mod pattern;
@@ -25,8 +27,10 @@ pub mod wire;
 
 use std::time::{Duration, Instant};
 
+pub use admin::Api;
 pub use client::Client;
 pub use config::{Config, Driver};
+pub use etcd::Etcd;
 pub use gateway::Gateway;
 pub use upstream::{Peer, Upstream};
 pub use wire::{End, Message, Wire};

@@ -29,6 +29,8 @@ const BATCH: usize = 256;
 pub struct OpenLoop {
     /// Where to.
     pub addr: SocketAddr,
+    /// The `Host` field; `None`: the address.
+    pub host: Option<String>,
     /// Request target, for example `/bytes/1024`.
     pub path: String,
     /// Requests per second; at least 1.
@@ -107,9 +109,10 @@ struct Run<'a> {
 
 impl<'a> Run<'a> {
     fn new(load: &'a OpenLoop) -> Result<Self, LoadError> {
+        let host = load.host.clone().unwrap_or_else(|| load.addr.to_string());
         let mut run = Self {
             load,
-            request: format!("GET {} HTTP/1.1\r\nHost: {}\r\n\r\n", load.path, load.addr).into(),
+            request: format!("GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", load.path).into(),
             epoll: epoll::create(epoll::CreateFlags::CLOEXEC)
                 .map_err(|error| LoadError::Wait(error.into()))?,
             connections: Vec::with_capacity(load.connections),
@@ -247,6 +250,7 @@ mod tests {
     fn load(addr: SocketAddr) -> OpenLoop {
         OpenLoop {
             addr,
+            host: None,
             path: "/x".into(),
             rate: 1000,
             connections: 2,

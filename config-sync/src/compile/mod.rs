@@ -1,201 +1,542 @@
-//! From resources to a snapshot.
+//! From stored resources to a snapshot's router, change by change.
 //!
-//! Everything is checked before anything is built, so that a compilation either yields a complete
-//! snapshot or changes nothing, not even the slots. What did not change is shared with the previous
-//! snapshot: the same `Arc` means the same content.
+//! The [`Compiler`] is told which keys changed. It compiles these and whatever depends on them, and
+//! leaves the rest as it is: the same `Arc` means the same content. An item that cannot be used is
+//! put into quarantine and takes nobody along: its last valid version stays in force, or, where
+//! leaving something out could let pass what it forbids, requests that need it are refused.
 
-mod check;
+mod names;
 mod nodes;
-mod resolve;
+mod parse;
 mod slots;
+mod upstreams;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
-use osmia_core::resource::{self, PassHost, Scheme, Status};
-use osmia_core::router::{Entry, MethodSet, Router};
-use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Snapshot, Timeouts};
+use bytes::Bytes;
+use osmia_core::reply::Failure;
+use osmia_core::resource::{self, Key, Kind, Status};
+use osmia_core::router::{MethodSet, PathPattern, Router};
+use osmia_core::rules::Rules;
+use osmia_core::snapshot::{self, Upstream};
 
-use check::UpstreamInUse;
-use nodes::Address;
-pub use resolve::{Resolve, SystemResolver};
-use slots::SlotTable;
+pub use names::{Answer, Resolve, SystemResolver, ask};
+use nodes::NoNodes;
+use parse::{Parsed, Typed};
+use upstreams::Builder;
 
-use crate::resources::{Located, Problems, Resources};
+use crate::references::dependencies;
+use crate::state::{Quarantined, Serving, State, Stored};
 
-/// Compiles successive sets of resources.
-pub struct Compiler {
-    resolver: Box<dyn Resolve + Send>,
-    upstream_slots: SlotTable<Arc<str>>,
-    pool_slots: SlotTable<(Scheme, SocketAddr)>,
-    last: Last,
-}
+/// Texts that are read together: bounds the memory that reading takes.
+const CHUNK: usize = 4096;
 
-/// What the previous compilation yielded.
-#[derive(Default)]
-struct Last {
-    resources: Option<Resources>,
-    routes: HashMap<Arc<str>, Arc<snapshot::Route>>,
-    upstreams: HashMap<Arc<str>, Arc<snapshot::Upstream>>,
-}
+/// Where requests of a route go, or why nowhere.
+type Target = Result<Arc<Upstream>, Failure>;
 
-/// The outcome of a compilation.
+/// A key whose stored text changed, with what was stored before.
 #[derive(Debug)]
-pub enum Compiled {
-    /// Nothing differs from the previous snapshot.
-    Unchanged,
-    /// A new snapshot.
-    Changed(Arc<Snapshot>),
+pub struct Changed {
+    /// The key.
+    pub key: Key,
+    /// What the state held before; `None`: nothing.
+    pub before: Option<Stored>,
 }
 
-impl Default for Compiler {
-    fn default() -> Self {
-        Self::new(Box::new(SystemResolver))
-    }
+/// Holds what is compiled, and compiles what changes.
+pub struct Compiler {
+    rules: Arc<Rules>,
+    builder: Builder,
+    upstreams: HashMap<Arc<str>, Target>,
+    services: HashMap<Arc<str>, Service>,
+    plugin_configs: HashMap<Arc<str>, Result<(), Failure>>,
+    /// Global rules that cannot be honoured: all requests are refused while there are any.
+    closed: BTreeSet<Arc<str>>,
+    routes: HashMap<Arc<str>, Arc<snapshot::Route>>,
+    router: Router,
+}
+
+/// What routes take from their service.
+struct Service {
+    hosts: Box<[Box<str>]>,
+    target: Option<Target>,
+    enable_websocket: Option<bool>,
+    /// Why no route of it can be served.
+    refusal: Option<Failure>,
+}
+
+/// What can be done with a stored resource.
+enum Examined {
+    /// Nothing: it is not there, or never was valid.
+    Absent,
+    /// Requests that need it are refused.
+    Refused,
+    /// It is used.
+    Usable(Typed),
+}
+
+/// One update under way.
+struct Round<'s> {
+    state: &'s mut State,
+    /// What was stored before, of the keys that changed.
+    before: BTreeMap<Key, Option<Stored>>,
+    changed: bool,
 }
 
 impl Compiler {
-    /// A compiler that asks `resolver` for the addresses of node names.
-    pub fn new(resolver: Box<dyn Resolve + Send>) -> Self {
+    /// A compiler of an empty state.
+    pub fn new(rules: Arc<Rules>) -> Self {
         Self {
-            resolver,
-            upstream_slots: SlotTable::default(),
-            pool_slots: SlotTable::default(),
-            last: Last::default(),
+            rules,
+            builder: Builder::default(),
+            upstreams: HashMap::new(),
+            services: HashMap::new(),
+            plugin_configs: HashMap::new(),
+            closed: BTreeSet::new(),
+            routes: HashMap::new(),
+            router: Router::default(),
         }
     }
 
-    /// Compiles `resources` into a snapshot with the given revision.
-    ///
-    /// Fails with all problems found: a route's upstream that does not exist, a node's name that
-    /// cannot be resolved.
-    pub fn compile(&mut self, resources: Resources, revision: u64) -> Result<Compiled, Problems> {
-        let checked = check::check(&resources, &*self.resolver)?;
-        let upstreams = self.upstreams(&checked.upstreams);
-        let routes = self.routes(&resources, &checked.targets, &upstreams);
-        let same_upstreams = upstreams.len() == self.last.upstreams.len()
-            && upstreams.iter().all(|(key, upstream)| {
-                self.last.upstreams.get(key).is_some_and(|last| Arc::ptr_eq(last, upstream))
-            });
-        if same_upstreams && self.last.resources.as_ref() == Some(&resources) {
-            return Ok(Compiled::Unchanged);
-        }
-        let router = router(&resources, &routes);
-        self.last = Last { resources: Some(resources), routes, upstreams };
-        Ok(Compiled::Changed(Arc::new(Snapshot { revision, router })))
+    /// The router that is in force.
+    pub fn router(&self) -> Router {
+        if self.closed.is_empty() { self.router.clone() } else { refusing(Failure::Quarantined) }
     }
 
-    /// Builds the upstreams, taking over those that did not change.
-    fn upstreams(
-        &mut self,
-        in_use: &[UpstreamInUse<'_>],
-    ) -> HashMap<Arc<str>, Arc<snapshot::Upstream>> {
-        self.upstream_slots.begin();
-        self.pool_slots.begin();
-        let mut upstreams = HashMap::with_capacity(in_use.len());
-        for item in in_use {
-            let built = self.upstream(item);
-            let upstream = match self.last.upstreams.get(&item.key) {
-                Some(last) if **last == built => Arc::clone(last),
-                _ => Arc::new(built),
-            };
-            upstreams.insert(Arc::clone(&item.key), upstream);
+    /// Follows `state`, in which `changed` keys have their new values already. Whether
+    /// [`Compiler::router`] is another one now.
+    pub fn update(&mut self, state: &mut State, changed: Vec<Changed>) -> bool {
+        let mut dirty = BTreeMap::new();
+        let mut before = BTreeMap::new();
+        for Changed { key, before: stored } in changed {
+            mark(state, &key, &mut dirty);
+            before.insert(key, stored);
         }
-        self.upstream_slots.finish();
-        self.pool_slots.finish();
-        upstreams
+        self.run(Round { state, before, changed: false }, &dirty)
     }
 
-    fn upstream(&mut self, item: &UpstreamInUse<'_>) -> snapshot::Upstream {
-        let config = item.config;
-        let node = |address: &Address| Node {
-            addr: address.addr,
-            authority: Arc::clone(&address.authority),
-            label: address.addr.to_string().into(),
-            weight: address.weight,
-            pool: self.pool_slots.assign(&(config.scheme, address.addr)),
-        };
-        let nodes: Vec<Node> = item.addresses.iter().map(node).collect();
-        let pass_host = match (config.pass_host, &config.upstream_host) {
-            (PassHost::Rewrite, Some(host)) => snapshot::PassHost::Rewrite(host.as_str().into()),
-            (PassHost::Node, _) => snapshot::PassHost::Node,
-            (PassHost::Pass | PassHost::Rewrite, _) => snapshot::PassHost::Pass,
-        };
-        snapshot::Upstream {
-            id: Arc::clone(&item.key),
-            slot: self.upstream_slots.assign(&item.key),
-            balancer: match config.kind {
-                resource::UpstreamType::RoundRobin => Balancer::RoundRobin,
-            },
-            pass_host,
-            retries: config.retries.unwrap_or_else(|| nodes.len().saturating_sub(1) as u32),
-            nodes,
-            retry_timeout: config.retry_deadline(),
-            timeout: config.timeout.map_or_else(Timeouts::default, |t| t.compile()),
-            keepalive: config.keepalive_pool.map_or_else(KeepalivePool::default, |p| p.compile()),
-        }
-    }
-
-    /// Builds the enabled routes, taking over those that did not change.
-    fn routes(
-        &self,
-        resources: &Resources,
-        targets: &[Option<Arc<str>>],
-        upstreams: &HashMap<Arc<str>, Arc<snapshot::Upstream>>,
-    ) -> HashMap<Arc<str>, Arc<snapshot::Route>> {
-        let mut routes = HashMap::with_capacity(resources.routes.len());
-        for (item, target) in resources.routes.iter().zip(targets) {
-            if item.value.status == Status::Disabled {
-                continue;
+    /// Takes the addresses of names. Whether [`Compiler::router`] is another one now.
+    pub fn resolved(&mut self, state: &mut State, answers: Vec<(Arc<str>, Answer)>) -> bool {
+        let mut dirty = BTreeMap::new();
+        for (name, answer) in answers {
+            for user in self.builder.names.answer(&name, answer) {
+                mark(state, &user, &mut dirty);
             }
-            let upstream = target.as_ref().and_then(|key| upstreams.get(key)).cloned();
-            let built = route(item, upstream);
-            let route = match self.last.routes.get(&built.id) {
-                Some(last) if is_same(last, &built) => Arc::clone(last),
-                _ => Arc::new(built),
-            };
-            routes.insert(Arc::clone(&route.id), route);
         }
-        routes
+        self.run(Round { state, before: BTreeMap::new(), changed: false }, &dirty)
+    }
+
+    /// Names whose addresses are wanted and have not been asked for.
+    pub fn unasked_names(&mut self) -> Vec<Arc<str>> {
+        self.builder.names.take_unasked()
+    }
+
+    /// All names in use, to be asked for again; with `failed`, only those without an address.
+    pub fn names(&self, failed: bool) -> Vec<Arc<str>> {
+        self.builder.names.all(failed)
+    }
+
+    fn run(&mut self, mut round: Round<'_>, dirty: &BTreeMap<Kind, BTreeSet<Key>>) -> bool {
+        for kind in Kind::ALL {
+            let keys: Vec<&Key> = dirty.get(&kind).into_iter().flatten().collect();
+            for keys in keys.chunks(CHUNK) {
+                let parsed = self.parse(round.state, keys);
+                for (key, parsed) in keys.iter().zip(parsed) {
+                    let examined = self.examine(&mut round, key, parsed);
+                    self.take(&mut round, key, examined);
+                }
+            }
+        }
+        self.builder.settle();
+        if dirty.len() > 1 || !round.before.is_empty() {
+            let state = &*round.state;
+            self.builder.names.forget(|key| state.get(key).is_some());
+        }
+        round.changed
+    }
+
+    /// Reads the texts of `keys`; `None` for one that is not stored.
+    fn parse(&self, state: &State, keys: &[&Key]) -> Vec<Option<Parsed>> {
+        let stored = |key: &&Key| state.get(key).map(|stored| stored.value.clone());
+        let texts: Vec<Option<Bytes>> = keys.iter().map(stored).collect();
+        let present: Vec<(&Key, &[u8])> = keys
+            .iter()
+            .zip(&texts)
+            .filter_map(|(key, text)| Some((*key, text.as_deref()?)))
+            .collect();
+        let mut parsed = parse::parse_all(&self.rules, &present).into_iter();
+        texts.iter().map(|text| text.as_ref().and_then(|_| parsed.next())).collect()
+    }
+
+    /// Decides what is done with a resource, and keeps the quarantine and the references.
+    fn examine(&self, round: &mut Round<'_>, key: &Key, parsed: Option<Parsed>) -> Examined {
+        let before = round.before.remove(key);
+        let state = &mut *round.state;
+        let modified = state.get(key).map_or(0, |stored| stored.modified);
+        let Some(parsed) = parsed else {
+            state.quarantine.remove(key);
+            let fallback = state.fallback.remove(key);
+            forget_references(state, key, before.as_ref(), fallback.as_ref());
+            return Examined::Absent;
+        };
+        let mut references = parsed.references;
+        let reason = match parsed.outcome {
+            Ok(usable) => {
+                let fallback = state.fallback.remove(key);
+                if before.is_some() {
+                    forget_references(state, key, before.as_ref(), fallback.as_ref());
+                    state.add_references(key, &references);
+                }
+                return settle(state, key, modified, usable);
+            }
+            Err(reason) => reason,
+        };
+        let last_fallback = state.fallback.get(key).cloned();
+        let never_valid =
+            state.quarantine.get(key).is_some_and(|item| item.serving == Serving::Nothing);
+        if let Some(Some(before)) = &before
+            && !never_valid
+        {
+            state.fallback.entry(key.clone()).or_insert_with(|| before.value.clone());
+        }
+        let fallback = state.fallback.get(key).cloned();
+        let last = fallback.map(|text| parse::parse(&self.rules, key, &text));
+        // What is stored counts for who asks whether something is in use, what is in force for who
+        // has to follow its changes.
+        references.extend(last.iter().flat_map(|last| last.references.iter().cloned()));
+        if before.is_some() {
+            forget_references(state, key, before.as_ref(), last_fallback.as_ref());
+            state.add_references(key, &references);
+        }
+        let last = last.and_then(|last| last.outcome.ok());
+        let serving = if last.is_some() { Serving::LastValid } else { Serving::Nothing };
+        report(key, modified, &reason, serving, state);
+        match last {
+            None => Examined::Absent,
+            Some(usable) if usable.lacking.is_some() => Examined::Refused,
+            Some(usable) => Examined::Usable(usable.typed),
+        }
+    }
+
+    /// Puts a resource where it belongs.
+    fn take(&mut self, round: &mut Round<'_>, key: &Key, examined: Examined) {
+        match (key.kind, examined) {
+            (Kind::Upstream, Examined::Usable(Typed::Upstream(config))) => {
+                let last = self.upstreams.get(&key.id).cloned().and_then(Result::ok);
+                let target = self.build(round, key, &key.id, &config, last.as_ref());
+                self.set_upstream(key, Some(target));
+            }
+            (Kind::Upstream, Examined::Refused) => {
+                self.set_upstream(key, Some(Err(Failure::Quarantined)));
+            }
+            (Kind::Upstream, _) => self.set_upstream(key, None),
+            (Kind::Service, Examined::Usable(Typed::Service(config))) => {
+                let service = self.service(round, key, &config);
+                self.set_service(key, Some(service));
+            }
+            (Kind::Service, Examined::Refused) => {
+                let refusal = Some(Failure::Quarantined);
+                let hosts = [].into();
+                let service = Service { hosts, target: None, enable_websocket: None, refusal };
+                self.set_service(key, Some(service));
+            }
+            (Kind::Service, _) => self.set_service(key, None),
+            (Kind::PluginConfig, Examined::Absent) => {
+                self.plugin_configs.remove(&key.id);
+            }
+            (Kind::PluginConfig, examined) => {
+                let refused = matches!(examined, Examined::Refused);
+                let usable = if refused { Err(Failure::Quarantined) } else { Ok(()) };
+                self.plugin_configs.insert(Arc::clone(&key.id), usable);
+            }
+            (Kind::GlobalRule, examined) => {
+                let was_open = self.closed.is_empty();
+                if matches!(examined, Examined::Refused) {
+                    self.closed.insert(Arc::clone(&key.id));
+                } else {
+                    self.closed.remove(&key.id);
+                }
+                round.changed |= was_open != self.closed.is_empty();
+            }
+            (Kind::Route, Examined::Usable(Typed::Route(config))) => {
+                let route = self.route(round, key, *config);
+                round.changed |= self.set_route(key, route);
+            }
+            (Kind::Route, Examined::Refused) => {
+                let route = self.refused_route(round, key);
+                round.changed |= self.set_route(key, route);
+            }
+            (Kind::Route, _) => round.changed |= self.set_route(key, None),
+            _ => {}
+        }
+    }
+
+    /// An upstream with its addresses. While names are asked for, and when they cannot be resolved
+    /// any more, the last version stays.
+    fn build(
+        &mut self,
+        round: &mut Round<'_>,
+        user: &Key,
+        id: &Arc<str>,
+        config: &resource::Upstream,
+        last: Option<&Arc<Upstream>>,
+    ) -> Target {
+        match self.builder.build(id, config, user, last) {
+            Ok(upstream) => Ok(upstream),
+            Err(NoNodes::Pending) => last.cloned().ok_or(Failure::NoNode),
+            Err(NoNodes::Unresolved(reason)) => {
+                let serving = if last.is_some() { Serving::LastValid } else { Serving::Nothing };
+                let modified = round.state.get(user).map_or(0, |stored| stored.modified);
+                report(user, modified, &reason, serving, round.state);
+                last.cloned().ok_or(Failure::NoNode)
+            }
+        }
+    }
+
+    fn set_upstream(&mut self, key: &Key, target: Option<Target>) {
+        let last = match &target {
+            Some(target) => self.upstreams.insert(Arc::clone(&key.id), target.clone()),
+            None => self.upstreams.remove(&key.id),
+        };
+        self.retire(last.as_ref(), target.as_ref());
+    }
+
+    /// Gives up what `last` held, unless `next` is the same.
+    fn retire(&mut self, last: Option<&Target>, next: Option<&Target>) {
+        let (Some(Ok(last)), next) = (last, next) else { return };
+        if !matches!(next, Some(Ok(next)) if Arc::ptr_eq(last, next)) {
+            self.builder.release(last);
+        }
+    }
+
+    /// The target that `upstream_id` and `upstream` of a resource name. `upstream_id` wins, as in
+    /// APISIX.
+    fn target(
+        &mut self,
+        round: &mut Round<'_>,
+        key: &Key,
+        upstream_id: Option<&resource::Id>,
+        inline: Option<&resource::Upstream>,
+        last: Option<&Arc<Upstream>>,
+    ) -> Option<Target> {
+        if let Some(id) = upstream_id {
+            let known = self.upstreams.get(id.as_str());
+            return Some(known.cloned().unwrap_or(Err(Failure::NoUpstream)));
+        }
+        let config = inline?;
+        let id: Arc<str> = format!("{}#{}", key.kind, key.id).into();
+        let last = last.filter(|last| last.id == id);
+        Some(self.build(round, key, &id, config, last))
+    }
+
+    fn service(&mut self, round: &mut Round<'_>, key: &Key, config: &resource::Service) -> Service {
+        let last = self.services.get(&key.id).and_then(|service| service.target.clone());
+        let last = last.and_then(Result::ok);
+        let inline = config.upstream.as_deref();
+        let target = self.target(round, key, config.upstream_id.as_ref(), inline, last.as_ref());
+        Service {
+            hosts: config.hosts.iter().map(|host| host.as_str().into()).collect(),
+            target,
+            enable_websocket: config.enable_websocket,
+            refusal: None,
+        }
+    }
+
+    fn set_service(&mut self, key: &Key, service: Option<Service>) {
+        let next = service.as_ref().and_then(|service| service.target.clone());
+        let last = match service {
+            Some(service) => self.services.insert(Arc::clone(&key.id), service),
+            None => self.services.remove(&key.id),
+        };
+        let own = |target: &Option<Target>| is_inline(target.as_ref(), key);
+        let last = last.and_then(|service| Some(service.target).filter(own).flatten());
+        self.retire(last.as_ref(), next.as_ref());
+    }
+
+    /// The route, or `None` for a disabled one.
+    fn route(
+        &mut self,
+        round: &mut Round<'_>,
+        key: &Key,
+        config: resource::Route,
+    ) -> Option<snapshot::Route> {
+        if config.status == Status::Disabled {
+            return None;
+        }
+        let last = self.routes.get(&key.id).and_then(|route| route.upstream.clone().ok());
+        let inline = config.upstream.as_deref();
+        let own = self.target(round, key, config.upstream_id.as_ref(), inline, last.as_ref());
+        let plugin_config = match &config.plugin_config_id {
+            Some(id) => self
+                .plugin_configs
+                .get(id.as_str())
+                .copied()
+                .unwrap_or(Err(Failure::NoPluginConfig)),
+            None => Ok(()),
+        };
+        let service = match &config.service_id {
+            Some(id) => Some(self.services.get(id.as_str()).ok_or(Failure::NoService)),
+            None => None,
+        };
+        let refusal = match (&plugin_config, &service) {
+            (Err(failure), _) | (_, Some(Err(failure))) => Some(*failure),
+            (_, Some(Ok(service))) => service.refusal,
+            _ => None,
+        };
+        let service = service.and_then(Result::ok);
+        let target = own.or_else(|| service.and_then(|service| service.target.clone()));
+        let target = match refusal {
+            Some(failure) => Err(failure),
+            None => target.unwrap_or(Err(Failure::NoNode)),
+        };
+        let websocket = config
+            .enable_websocket
+            .or_else(|| service.and_then(|service| service.enable_websocket));
+        let hosts = match service {
+            Some(service) if config.hosts.is_empty() => service.hosts.clone(),
+            _ => config.hosts.iter().map(|host| host.as_str().into()).collect(),
+        };
+        Some(snapshot::Route {
+            id: Arc::clone(&key.id),
+            name: config.meta.name.as_deref().unwrap_or_default().into(),
+            hosts,
+            // What is kept is allocated here: texts are read on threads whose memory is given back
+            // as a whole only if nothing of it stays in use.
+            uris: config.uris.iter().cloned().collect(),
+            methods: MethodSet::of(&config.methods),
+            priority: config.priority,
+            order: round.state.get(key).map_or(0, |stored| stored.order),
+            upstream: target,
+            timeout: config.timeout.map(|timeout| Box::new(timeout.compile())),
+            enable_websocket: websocket.unwrap_or(true),
+        })
+    }
+
+    /// A route that matches as the stored one does, and refuses what it matches.
+    fn refused_route(&mut self, round: &mut Round<'_>, key: &Key) -> Option<snapshot::Route> {
+        let text = round.state.effective(key)?;
+        let Ok(usable) = parse::parse(&self.rules, key, &text).outcome else { return None };
+        let Typed::Route(config) = usable.typed else { return None };
+        // Without what it cannot do, so that nothing of it is put in place.
+        let config = resource::Route { upstream: None, upstream_id: None, ..*config };
+        let mut route = self.route(round, key, config)?;
+        route.upstream = Err(Failure::Quarantined);
+        Some(route)
+    }
+
+    /// Puts a route in the place of the one with the same id. Whether that changes anything.
+    fn set_route(&mut self, key: &Key, route: Option<snapshot::Route>) -> bool {
+        let last = self.routes.get(&key.id).cloned();
+        if let (Some(last), Some(route)) = (&last, &route)
+            && is_same(last, route)
+        {
+            return false;
+        }
+        if let Some(last) = &last {
+            self.router.remove(last);
+            self.routes.remove(&key.id);
+            if is_inline(Some(&last.upstream), key) {
+                self.retire(Some(&last.upstream), route.as_ref().map(|route| &route.upstream));
+            }
+        }
+        let changed = last.is_some() || route.is_some();
+        if let Some(route) = route {
+            let route = Arc::new(route);
+            self.router.insert(&route);
+            self.routes.insert(Arc::clone(&key.id), route);
+        }
+        changed
     }
 }
 
-fn route(
-    item: &Located<resource::Route>,
-    upstream: Option<Arc<snapshot::Upstream>>,
-) -> snapshot::Route {
-    let config = &item.value;
-    snapshot::Route {
-        id: item.id.shared(),
-        name: config.meta.name.as_deref().unwrap_or_default().into(),
-        upstream,
-        timeout: config.timeout.map(|timeout| timeout.compile()),
-        enable_websocket: config.enable_websocket.unwrap_or(true),
+/// Takes away what the texts that were stored and in force before referred to.
+fn forget_references(
+    state: &mut State,
+    key: &Key,
+    before: Option<&Option<Stored>>,
+    fallback: Option<&Bytes>,
+) {
+    let before = before.and_then(|before| before.as_ref()).map(|before| &before.value);
+    for text in [before, fallback].into_iter().flatten() {
+        if let Ok(value) = serde_json::from_slice(text) {
+            state.remove_references(key, &dependencies(key, &value));
+        }
     }
+}
+
+/// Marks a key and all that depend on it.
+fn mark(state: &State, key: &Key, dirty: &mut BTreeMap<Kind, BTreeSet<Key>>) {
+    if dirty.entry(key.kind).or_default().insert(key.clone()) {
+        for user in state.users(key) {
+            mark(state, user, dirty);
+        }
+    }
+}
+
+/// A valid resource, unless this gateway lacks something of it.
+fn settle(state: &mut State, key: &Key, modified: u64, usable: parse::Usable) -> Examined {
+    match usable.lacking {
+        Some(reason) => {
+            report(key, modified, &reason, Serving::Refusal, state);
+            Examined::Refused
+        }
+        None => {
+            if state.quarantine.remove(key).is_some() {
+                tracing::info!(resource = %key, "usable again");
+            }
+            Examined::Usable(usable.typed)
+        }
+    }
+}
+
+/// Puts a resource into quarantine, and says so once.
+fn report(key: &Key, modified: u64, reason: &str, serving: Serving, state: &mut State) {
+    let item = Quarantined { modified, reason: reason.to_owned(), serving };
+    if state.quarantine.get(key) == Some(&item) {
+        return;
+    }
+    let served = match serving {
+        Serving::LastValid => "its last valid version stays in force",
+        Serving::Nothing => "it is left out",
+        Serving::Refusal => "requests that need it are answered with 503",
+    };
+    tracing::error!(resource = %key, revision = modified, "not usable: {reason}; {served}");
+    state.quarantine.insert(key.clone(), item);
+}
+
+/// Whether the upstream is written in the resource `key` itself.
+fn is_inline(target: Option<&Target>, key: &Key) -> bool {
+    let Some(Ok(upstream)) = target else { return false };
+    upstream
+        .id
+        .strip_prefix(key.kind.singular())
+        .and_then(|rest| rest.strip_prefix('#'))
+        .is_some_and(|id| *id == *key.id)
 }
 
 /// Whether two routes are equal and have the very same upstream.
 fn is_same(a: &snapshot::Route, b: &snapshot::Route) -> bool {
     let same_upstream = match (&a.upstream, &b.upstream) {
-        (Some(a), Some(b)) => Arc::ptr_eq(a, b),
-        (a, b) => a.is_none() && b.is_none(),
+        (Ok(a), Ok(b)) => Arc::ptr_eq(a, b),
+        (a, b) => a.is_err() && b.is_err(),
     };
     same_upstream && a == b
 }
 
-fn router(resources: &Resources, routes: &HashMap<Arc<str>, Arc<snapshot::Route>>) -> Router {
-    Router::build(resources.routes.iter().filter_map(|item| {
-        let route = routes.get(item.id.as_str())?;
-        Some(Entry {
-            hosts: &item.value.hosts,
-            uris: &item.value.uris,
-            methods: MethodSet::of(&item.value.methods),
-            priority: item.value.priority,
-            route: Arc::clone(route),
-        })
-    }))
+/// A router that answers every request with `failure`.
+pub fn refusing(failure: Failure) -> Router {
+    let uris: Vec<PathPattern> = PathPattern::parse("*").into_iter().collect();
+    Router::build([Arc::new(snapshot::Route {
+        id: "".into(),
+        name: "".into(),
+        hosts: [].into(),
+        uris: uris.into(),
+        methods: MethodSet::ANY,
+        priority: 0,
+        order: 0,
+        upstream: Err(failure),
+        timeout: None,
+        enable_websocket: false,
+    })])
 }
-
-#[cfg(test)]
-mod tests;

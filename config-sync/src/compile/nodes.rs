@@ -3,9 +3,9 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use osmia_core::resource::{Node, Upstream, Violation};
+use osmia_core::resource::{Key, Node, Upstream, Violation};
 
-use super::resolve::Cache;
+use super::names::{Names, NoAddress};
 
 /// One address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,22 +16,42 @@ pub(super) struct Address {
     pub(super) weight: u32,
 }
 
+/// Why an upstream with nodes has no address at all.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoNodes {
+    /// Names are being asked for.
+    Pending,
+    /// A name cannot be resolved; field and reason.
+    Unresolved(String),
+}
+
 /// The addresses of all nodes.
 ///
 /// A name with several addresses becomes one entry each. The node's share stays what its weight
 /// says: with two names of equal weight, one with three addresses and one with a single one, each
-/// name gets half of the requests.
+/// name gets half of the requests. A name without an address takes no part, unless no node has one.
 pub(super) fn addresses(
     upstream: &Upstream,
-    names: &mut Cache<'_>,
-) -> Result<Vec<Address>, Violation> {
+    names: &mut Names,
+    user: &Key,
+) -> Result<Vec<Address>, NoNodes> {
     let mut resolved = Vec::with_capacity(upstream.nodes.len());
+    let mut problem = None;
     for node in &upstream.nodes {
-        let ips = names.addresses(&node.host).map_err(|reason| {
-            let text = format!("host name \"{}\" cannot be resolved: {reason}", node.host);
-            Violation::Rule(text).at("nodes")
-        })?;
-        resolved.push((node, ips));
+        match names.addresses(&node.host, user) {
+            Ok(ips) => resolved.push((node, ips)),
+            Err(NoAddress::Pending) => problem = problem.or(Some(NoNodes::Pending)),
+            Err(NoAddress::Failed(reason)) => {
+                let text = format!("host name \"{}\" cannot be resolved: {reason}", node.host);
+                let violation = Violation::Rule(text).at("nodes");
+                problem = Some(NoNodes::Unresolved(violation.to_string()));
+            }
+        }
+    }
+    if resolved.is_empty()
+        && let Some(problem) = problem
+    {
+        return Err(problem);
     }
     let factor = common_multiple(&resolved).unwrap_or_else(|| {
         // Weights too large to be multiplied: one address of each name.
@@ -78,28 +98,28 @@ fn authority(host: &str, port: u16, default_port: u16) -> Arc<str> {
 
 #[cfg(test)]
 mod tests {
-    use std::io;
-
+    use osmia_core::resource::Kind;
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::compile::Resolve;
+    use crate::compile::names::Answer;
 
-    /// `oneN.x` has N addresses, `none.x` cannot be resolved.
-    struct Numbered;
-
-    impl Resolve for Numbered {
-        fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-            let count = host.strip_prefix("n").and_then(|rest| rest.split('.').next());
-            let count = count.and_then(|count| count.parse().ok());
-            let count: u8 = count.ok_or_else(|| io::Error::other("no such name"))?;
-            Ok((1..=count).map(|n| IpAddr::from([10, 0, count, n])).collect())
-        }
+    /// `nN.x` has N addresses, `none.x` cannot be resolved.
+    fn answer(name: &str) -> Answer {
+        let count = name.strip_prefix('n').and_then(|rest| rest.split('.').next());
+        let count = count.and_then(|count| count.parse().ok());
+        let count: u8 = count.ok_or("no such name")?;
+        Ok((1..=count).map(|n| IpAddr::from([10, 0, count, n])).collect())
     }
 
-    fn compile(nodes: &Value) -> Result<Vec<(String, String, u32)>, Violation> {
+    fn compile(nodes: &Value) -> Result<Vec<(String, String, u32)>, NoNodes> {
         let upstream = Upstream::from_json(&json!({"nodes": nodes})).unwrap();
-        let all = addresses(&upstream, &mut Cache::new(&Numbered))?;
+        let (mut names, user) = (Names::default(), Key::new(Kind::Upstream, "1"));
+        let _ = addresses(&upstream, &mut names, &user);
+        for name in names.take_unasked() {
+            names.answer(&name, answer(&name));
+        }
+        let all = addresses(&upstream, &mut names, &user)?;
         let row = |a: Address| (a.addr.to_string(), a.authority.to_string(), a.weight);
         Ok(all.into_iter().map(row).collect())
     }
@@ -145,12 +165,12 @@ mod tests {
     }
 
     #[test]
-    fn an_unresolvable_name_is_an_error() {
+    fn an_unresolvable_name_takes_no_part_and_alone_is_an_error() {
+        let text = "property \"nodes\" validation failed: host name \"none.x\" cannot be resolved: \
+                    no such name";
         let error = compile(&json!({"none.x:80": 1})).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "property \"nodes\" validation failed: host name \"none.x\" cannot be resolved: no such \
-             name"
-        );
+        assert_eq!(error, NoNodes::Unresolved(text.to_owned()));
+        assert_eq!(weights(&json!({"none.x:80": 1, "10.0.0.1:80": 2})), [2]);
+        assert_eq!(compile(&json!([])), Ok(vec![]));
     }
 }

@@ -5,66 +5,71 @@ use std::hash::Hash;
 
 use osmia_core::snapshot::Slot;
 
-/// Hands out slots so that a key keeps its slot from round to round. A key that a round does not
-/// ask for loses its slot; the index is given away again in the next round at the earliest, with
-/// the generation one higher.
+/// Hands out slots so that a key keeps its slot for as long as somebody holds it. The index of a
+/// key that nobody holds any more is given away again after the next [`SlotTable::settle`] at the
+/// earliest, with the generation one higher.
 #[derive(Debug)]
 pub(super) struct SlotTable<K> {
-    slots: HashMap<K, Entry>,
+    slots: HashMap<K, Held>,
+    /// Keys that nobody holds since the last settling.
+    released: Vec<K>,
     /// Indexes without an owner, with the generation that the next one gets.
     free: Vec<Slot>,
     next_index: u32,
-    round: u64,
 }
 
 #[derive(Debug)]
-struct Entry {
+struct Held {
     slot: Slot,
-    /// The last round that asked for it.
-    round: u64,
+    holders: u32,
 }
 
 impl<K> Default for SlotTable<K> {
     fn default() -> Self {
-        Self { slots: HashMap::new(), free: Vec::new(), next_index: 0, round: 0 }
+        Self { slots: HashMap::new(), released: Vec::new(), free: Vec::new(), next_index: 0 }
     }
 }
 
 impl<K: Eq + Hash + Clone> SlotTable<K> {
-    /// Begins a round.
-    pub(super) fn begin(&mut self) {
-        self.round += 1;
-    }
-
-    /// The slot of `key`.
-    pub(super) fn assign(&mut self, key: &K) -> Slot {
-        let round = self.round;
-        if let Some(entry) = self.slots.get_mut(key) {
-            entry.round = round;
-            return entry.slot;
+    /// The slot of `key`, with one holder more.
+    pub(super) fn acquire(&mut self, key: &K) -> Slot {
+        if let Some(held) = self.slots.get_mut(key) {
+            held.holders += 1;
+            return held.slot;
         }
         let slot = self.free.pop().unwrap_or_else(|| {
             let index = self.next_index;
             self.next_index += 1;
             Slot { index, generation: 0 }
         });
-        self.slots.insert(key.clone(), Entry { slot, round });
+        self.slots.insert(key.clone(), Held { slot, holders: 1 });
         slot
     }
 
-    /// Ends the round: slots that were not asked for become free.
-    pub(super) fn finish(&mut self) {
-        let Self { slots, free, round, .. } = self;
-        slots.retain(|_, entry| {
-            let used = entry.round == *round;
-            if !used {
-                let Slot { index, generation } = entry.slot;
-                free.push(Slot { index, generation: generation.wrapping_add(1) });
+    /// Takes one holder of `key` away.
+    pub(super) fn release(&mut self, key: &K) {
+        if let Some(held) = self.slots.get_mut(key) {
+            held.holders = held.holders.saturating_sub(1);
+            if held.holders == 0 {
+                self.released.push(key.clone());
             }
-            used
-        });
+        }
+    }
+
+    /// Frees the indexes of keys that nobody holds.
+    pub(super) fn settle(&mut self) {
+        if self.released.is_empty() {
+            return;
+        }
+        for key in std::mem::take(&mut self.released) {
+            if self.slots.get(&key).is_some_and(|held| held.holders == 0)
+                && let Some(Held { slot: Slot { index, generation }, .. }) = self.slots.remove(&key)
+            {
+                self.free.push(Slot { index, generation: generation.wrapping_add(1) });
+            }
+        }
         // The lowest index goes first, which keeps the workers' tables dense.
-        free.sort_by_key(|slot| std::cmp::Reverse(slot.index));
+        self.free.sort_by_key(|slot| std::cmp::Reverse(slot.index));
     }
 }
 
@@ -72,28 +77,41 @@ impl<K: Eq + Hash + Clone> SlotTable<K> {
 mod tests {
     use super::*;
 
-    fn round(table: &mut SlotTable<&'static str>, keys: &[&'static str]) -> Vec<(u32, u32)> {
-        table.begin();
-        let slots = keys.iter().map(|key| table.assign(key)).collect::<Vec<_>>();
-        table.finish();
-        slots.into_iter().map(|slot| (slot.index, slot.generation)).collect()
+    fn place(slot: Slot) -> (u32, u32) {
+        (slot.index, slot.generation)
     }
 
     #[test]
-    fn keys_keep_their_slots() {
+    fn keys_keep_their_slots_while_they_are_held() {
         let mut table = SlotTable::default();
-        assert_eq!(round(&mut table, &["a", "b", "a"]), [(0, 0), (1, 0), (0, 0)]);
-        assert_eq!(round(&mut table, &["b", "c", "a"]), [(1, 0), (2, 0), (0, 0)]);
+        assert_eq!(["a", "b", "a"].map(|key| place(table.acquire(&key))), [(0, 0), (1, 0), (0, 0)]);
+        table.release(&"a");
+        table.settle();
+        assert_eq!(place(table.acquire(&"a")), (0, 0));
     }
 
     #[test]
     fn freed_indexes_come_back_with_a_new_generation() {
         let mut table = SlotTable::default();
-        round(&mut table, &["a", "b", "c"]);
-        // "d" appears in the round in which "a" and "b" go: their indexes are not free yet.
-        assert_eq!(round(&mut table, &["c", "d"]), [(2, 0), (3, 0)]);
-        assert_eq!(round(&mut table, &["c", "d", "e", "a"]), [(2, 0), (3, 0), (0, 1), (1, 1)]);
-        assert_eq!(round(&mut table, &["c"]), [(2, 0)]);
-        assert_eq!(round(&mut table, &["x", "c"]), [(0, 2), (2, 0)]);
+        for key in ["a", "b", "c"] {
+            table.acquire(&key);
+        }
+        for key in ["b", "a"] {
+            table.release(&key);
+        }
+        // Not yet settled: "d" must not get what somebody may still use.
+        assert_eq!(place(table.acquire(&"d")), (3, 0));
+        table.settle();
+        assert_eq!(["e", "f", "g"].map(|key| place(table.acquire(&key))), [(0, 1), (1, 1), (4, 0)]);
+    }
+
+    #[test]
+    fn a_key_that_is_wanted_again_before_settling_stays() {
+        let mut table = SlotTable::default();
+        table.acquire(&"a");
+        table.release(&"a");
+        assert_eq!(place(table.acquire(&"a")), (0, 0));
+        table.settle();
+        assert_eq!(place(table.acquire(&"b")), (1, 0));
     }
 }

@@ -1,6 +1,9 @@
 //! What is kept on this machine's disk: the embedded store's data, the journal of changes, and the
 //! last good copy of another store's contents.
 
-mod journal;
+mod copy;
+pub(crate) mod database;
+pub(crate) mod journal;
 
+pub use copy::{Copy, CopyError};
 pub use journal::{Entry, EntryChange, Journal, JournalError};

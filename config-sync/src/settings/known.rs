@@ -11,6 +11,16 @@ const USED: &[&str] = &[
     "apisix.node_listen[].port",
     "apisix.node_listen[].access_log",
     "apisix.enable_ipv6",
+    "apisix.enable_admin",
+    "apisix.enable_control",
+    "apisix.control.ip",
+    "apisix.control.port",
+    "apisix.status.ip",
+    "apisix.status.port",
+    "apisix.proxy_mode",
+    "apisix.data_encryption.enable_encrypt_fields",
+    "apisix.data_encryption.keyring",
+    "apisix.ssl.ssl_trusted_certificate",
     "apisix.enable_dev_mode",
     "apisix.enable_server_tokens",
     "apisix.show_upstream_status_in_response_header",
@@ -31,6 +41,36 @@ const USED: &[&str] = &[
     "deployment.role",
     "deployment.role_traditional.config_provider",
     "deployment.role_data_plane.config_provider",
+    "deployment.role_control_plane.config_provider",
+    "deployment.admin.admin_key",
+    "deployment.admin.admin_key[].name",
+    "deployment.admin.admin_key[].key",
+    "deployment.admin.admin_key[].role",
+    "deployment.admin.admin_key_required",
+    "deployment.admin.allow_admin",
+    "deployment.admin.enable_admin_cors",
+    "deployment.admin.admin_listen.ip",
+    "deployment.admin.admin_listen.port",
+    "deployment.admin.https_admin",
+    "deployment.admin.admin_api_mtls.admin_ssl_cert",
+    "deployment.admin.admin_api_mtls.admin_ssl_cert_key",
+    "deployment.admin.admin_api_mtls.admin_ssl_ca_cert",
+    "deployment.admin.admin_api_version",
+    "deployment.etcd.host",
+    "deployment.etcd.prefix",
+    "deployment.etcd.user",
+    "deployment.etcd.password",
+    "deployment.etcd.timeout",
+    "deployment.etcd.tls.cert",
+    "deployment.etcd.tls.key",
+    "deployment.etcd.tls.verify",
+    "deployment.etcd.tls.sni",
+    "plugins",
+    "osmia.data_dir",
+    "osmia.history.keep",
+    "osmia.embedded.seed",
+    "osmia.etcd.accept_empty",
+    "osmia.unknown_plugins",
     "osmia.standalone_file",
     "osmia.cores",
     "osmia.pin",
@@ -50,15 +90,11 @@ const USED: &[&str] = &[
 /// Keys of APISIX (`conf/config.yaml.example`, `apisix/cli/config.lua`) that this version does not
 /// use, with everything below them.
 const UNUSED: &[&str] = &[
-    "apisix.control",
-    "apisix.data_encryption",
     "apisix.delete_uri_tail_slash",
     "apisix.disable_sync_configuration_during_start",
     "apisix.disable_upstream_healthcheck",
     "apisix.dns_resolver",
     "apisix.dns_resolver_valid",
-    "apisix.enable_admin",
-    "apisix.enable_control",
     "apisix.enable_http2",
     "apisix.enable_resolv_search_opt",
     "apisix.enable_reuseport",
@@ -70,12 +106,15 @@ const UNUSED: &[&str] = &[
     "apisix.max_post_args_readable_size",
     "apisix.normalize_uri_like_servlet",
     "apisix.proxy_cache",
-    "apisix.proxy_mode",
     "apisix.proxy_protocol",
     "apisix.resolver_timeout",
     "apisix.router",
-    "apisix.ssl",
-    "apisix.status",
+    "apisix.ssl.enable",
+    "apisix.ssl.fallback_sni",
+    "apisix.ssl.listen",
+    "apisix.ssl.ssl_ciphers",
+    "apisix.ssl.ssl_protocols",
+    "apisix.ssl.ssl_session_tickets",
     "apisix.stream_proxy",
     "apisix.tracing",
     "apisix.trusted_addresses",
@@ -109,21 +148,22 @@ const UNUSED: &[&str] = &[
     "nginx_config.user",
     "nginx_config.worker_rlimit_core",
     "nginx_config.worker_rlimit_nofile",
-    "deployment.admin",
-    "deployment.etcd",
-    "deployment.role_control_plane",
+    "deployment.admin.enable_admin_ui",
+    "deployment.etcd.health_check_timeout",
+    "deployment.etcd.resync_delay",
+    "deployment.etcd.startup_retry",
+    "deployment.etcd.watch_timeout",
     "discovery",
     "ext-plugin",
     "graphql",
     "plugin_attr",
-    "plugins",
     "stream_plugins",
     "wasm",
     "xrpc",
 ];
 
-/// Unused keys that change how requests are treated, with the values that ask for what Osmia does
-/// anyway. Any other value is worth a warning.
+/// Keys that change how requests are treated and are not used, or not with every value, with the
+/// values that ask for what Osmia does anyway. Any other value is worth a warning.
 const ACTING: &[(&str, &[&str])] = &[
     ("apisix.delete_uri_tail_slash", &["false"]),
     ("apisix.match_uri_encoded_slash", &["false"]),
@@ -245,8 +285,8 @@ mod tests {
     #[test]
     fn every_acting_key_is_one_of_apisix() {
         for (key, _) in ACTING {
-            let listed = UNUSED.iter().any(|unused| {
-                key.strip_prefix(unused)
+            let listed = UNUSED.iter().chain(USED).any(|listed| {
+                key.strip_prefix(listed)
                     .is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
             });
             assert!(listed, "{key}");
@@ -276,13 +316,14 @@ mod tests {
     #[test]
     fn keys_of_apisix_are_known_with_all_below() {
         let document = json!({
-            "apisix": {"ssl": {"listen": [{"port": 9443}]}, "enable_admin": true},
+            "apisix": {"ssl": {"listen": [{"port": 9443}]}, "enable_admin": true, "status": false},
             "plugin_attr": {"prometheus": {"any": {"thing": 1}}},
-            "deployment": {"admin": {"admin_key": []}, "role": "traditional"},
+            "deployment": {"admin": {"admin_key": [{"name": "a"}], "enable_admin_ui": true}},
+            "plugins": ["a"],
         });
         let checked = check(&document);
         assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
-        let unused = ["apisix.enable_admin", "apisix.ssl", "deployment.admin", "plugin_attr"];
+        let unused = ["apisix.ssl.listen", "deployment.admin.enable_admin_ui", "plugin_attr"];
         assert_eq!(checked.unused, unused);
     }
 

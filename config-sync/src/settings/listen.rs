@@ -10,6 +10,8 @@ use super::{KeyError, KeyProblem};
 
 /// APISIX's default port.
 const PORT: u16 = 9080;
+/// Highest port.
+pub(super) const PORT_MAX: u64 = 65535;
 
 /// One entry of the list, expanded.
 struct Entry {
@@ -74,10 +76,11 @@ fn entry(key: &Key<'_>) -> Result<Entry, KeyError> {
 }
 
 fn port(key: &Key<'_>) -> Result<u16, KeyError> {
-    key.integer(1..=65535).map(|port| port as u16)
+    key.integer(1..=PORT_MAX).map(|port| port as u16)
 }
 
-fn ip(key: &Key<'_>) -> Result<Option<IpAddr>, KeyError> {
+/// An IP address, also in brackets.
+pub(super) fn ip(key: &Key<'_>) -> Result<Option<IpAddr>, KeyError> {
     let Some(value) = key.value() else { return Ok(None) };
     let text = value.as_str().unwrap_or_default();
     let bare = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);

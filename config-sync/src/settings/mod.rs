@@ -5,12 +5,16 @@
 //! replace them. `${{VAR}}` and `${{VAR:=default}}` are replaced in keys and values.
 //!
 //! Relative paths of logs are relative to the working directory, as nginx takes them relative to
-//! its prefix. The path of the standalone file is relative to the directory of `config.yaml`.
+//! its prefix, and so are certificates and the data directory. The paths of the standalone file and
+//! of the seed are relative to the directory of `config.yaml`.
 
+mod admin;
+mod etcd;
 mod known;
 mod listen;
 mod provider;
 mod read;
+mod resources;
 mod units;
 
 use std::io;
@@ -19,18 +23,21 @@ use std::time::Duration;
 
 use osmia_core::limits::{self, HttpLimits};
 use osmia_core::settings::{
-    AccessLog, DownstreamTimeouts, Driver, Escape, ResourceSettings, Settings, Workers,
+    AccessLog, DownstreamTimeouts, Driver, Escape, Listener, Settings, Workers,
 };
 use serde_json::Value;
 
 use crate::env::{self, Lookup, MissingVariable};
 use crate::yaml;
+use provider::Role;
 use read::Key;
 
 /// Most workers that can be configured.
 const WORKERS_MAX: usize = 1024;
 /// Highest number of a core: what the kernel's `cpu_set_t` can name.
 const CORE_MAX: usize = 1023;
+/// Most revisions that the journal can be told to keep.
+const HISTORY_MAX: u64 = 100_000_000;
 /// Overrides `nginx_config.worker_processes`, as in APISIX.
 const ENV_WORKERS: &str = "APISIX_WORKER_PROCESSES";
 
@@ -145,16 +152,24 @@ fn load_with(
             .map_err(|source| SettingsError::Read { file: file.to_owned(), source })?,
         None => String::new(),
     };
-    load_text(&text, path.unwrap_or(Path::new("config.yaml")), overrides, env)
+    load_text(&text, path, overrides, env)
 }
 
-/// Loads settings from the text of the file `file`.
+/// Where the settings come from.
+struct Origin<'a> {
+    /// `None`: there is no file.
+    file: Option<&'a Path>,
+    env: Lookup<'a>,
+}
+
+/// Loads settings from the text of the file at `path`.
 fn load_text(
     text: &str,
-    file: &Path,
+    path: Option<&Path>,
     overrides: &Overrides,
     env: Lookup<'_>,
 ) -> Result<Loaded, SettingsError> {
+    let file = path.unwrap_or(Path::new("config.yaml"));
     let syntax = |reason| SettingsError::Syntax { file: file.to_owned(), reason };
     let at_key = |(key, problem)| SettingsError::Key { file: file.to_owned(), key, problem };
     let mut document = yaml::parse(text).map_err(syntax)?;
@@ -162,12 +177,16 @@ fn load_text(
     if !matches!(document, Value::Object(_) | Value::Null) {
         return Err(syntax("expected keys such as apisix and nginx_config".to_owned()));
     }
-    let mut settings = settings(&Key::root(&document), file).map_err(at_key)?;
+    let origin = Origin { file: path, env };
+    let mut notes = Vec::new();
+    let read = settings(&Key::root(&document), &origin, &mut notes);
+    let mut settings = read.map_err(at_key)?;
     if let Some(count) = env(ENV_WORKERS) {
         settings.workers.count = Some(workers_from_env(&count)?);
     }
     apply(overrides, &mut settings);
     let mut checked = known::check(&document);
+    checked.warnings.append(&mut notes);
     checked.warnings.iter_mut().for_each(|line| *line = format!("{}: {line}", file.display()));
     Ok(Loaded { settings, warnings: checked.warnings, unused: checked.unused })
 }
@@ -193,13 +212,36 @@ fn apply(overrides: &Overrides, settings: &mut Settings) {
     }
 }
 
-fn settings(root: &Key<'_>, file: &Path) -> Result<Settings, KeyError> {
+fn settings(
+    root: &Key<'_>,
+    origin: &Origin<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Settings, KeyError> {
+    let role = provider::role(root)?;
+    let settings = read_settings(root, role, origin, warnings)?;
+    admin::no_conflicts(
+        &settings.listeners,
+        &[
+            ("deployment.admin.admin_listen", settings.admin.as_ref().map(|admin| admin.listen)),
+            ("apisix.control", settings.control),
+            ("apisix.status", settings.status),
+        ],
+    )?;
+    Ok(settings)
+}
+
+fn read_settings(
+    root: &Key<'_>,
+    role: Role,
+    origin: &Origin<'_>,
+    warnings: &mut Vec<String>,
+) -> Result<Settings, KeyError> {
     let apisix = root.get("apisix")?;
     let nginx = root.get("nginx_config")?;
     let http = nginx.get("http")?;
     let osmia = root.get("osmia")?;
     Ok(Settings {
-        listeners: listen::listeners(&apisix)?,
+        listeners: listeners(&apisix, role, warnings)?,
         workers: workers(&apisix, &nginx, &osmia)?,
         driver: osmia.get("driver")?.choice(&DRIVERS, Driver::Auto)?,
         limits: http_limits(&osmia.get("limits")?)?,
@@ -213,14 +255,31 @@ fn settings(root: &Key<'_>, file: &Path) -> Result<Settings, KeyError> {
             .get("show_upstream_status_in_response_header")?
             .boolean(false)?,
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
-        provider: provider::provider(root, file)?,
-        resources: ResourceSettings::default(),
-        data_dir: "data".into(),
-        history_keep: 10_000,
-        admin: None,
-        control: None,
-        status: None,
+        provider: provider::provider(root, role, origin)?,
+        resources: resources::settings(root)?,
+        data_dir: osmia.get("data_dir")?.path_value("data")?,
+        history_keep: osmia.get("history")?.get("keep")?.integer_or(10_000, 1..=HISTORY_MAX)?,
+        admin: admin::settings(root, role, warnings)?,
+        control: admin::control(&apisix)?,
+        status: admin::status(&apisix)?,
     })
+}
+
+/// The addresses for traffic; a control plane serves none, as in APISIX.
+fn listeners(
+    apisix: &Key<'_>,
+    role: Role,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Listener>, KeyError> {
+    let listeners = listen::listeners(apisix)?;
+    if role != Role::ControlPlane {
+        return Ok(listeners);
+    }
+    let key = apisix.get("node_listen")?;
+    if key.value().is_some() {
+        warnings.push(format!("{}: not used, a control plane serves no traffic", key.path()));
+    }
+    Ok(Vec::new())
 }
 
 const DRIVERS: [(&str, Driver); 3] =

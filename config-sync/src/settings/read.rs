@@ -13,6 +13,7 @@ use super::{KeyError, KeyProblem, units};
 pub(super) struct Key<'v> {
     path: String,
     value: Option<&'v Value>,
+    null: bool,
 }
 
 impl<'v> Key<'v> {
@@ -21,7 +22,13 @@ impl<'v> Key<'v> {
     }
 
     fn new(path: String, value: Option<&'v Value>) -> Self {
-        Self { path, value: value.filter(|value| !value.is_null()) }
+        let null = value.is_some_and(Value::is_null);
+        Self { path, value: value.filter(|_| !null), null }
+    }
+
+    /// A value from elsewhere, under a name for messages.
+    pub(super) fn named(name: String, value: &'v Value) -> Self {
+        Self::new(name, Some(value))
     }
 
     /// The key's path, such as `apisix.node_listen[0]`.
@@ -32,6 +39,11 @@ impl<'v> Key<'v> {
     /// The value; `None` when the key is absent or `null`.
     pub(super) fn value(&self) -> Option<&'v Value> {
         self.value
+    }
+
+    /// Whether `null` is written there, for the few keys where APISIX takes it for a value.
+    pub(super) fn is_null(&self) -> bool {
+        self.null
     }
 
     /// The key `name` below this one, which must be a map or absent.
@@ -68,6 +80,11 @@ impl<'v> Key<'v> {
         (self.path.clone(), KeyProblem::Unsupported(what.to_owned()))
     }
 
+    /// The error that the key is needed because of another one.
+    pub(super) fn missing(&self, because: &str) -> KeyError {
+        (self.path.clone(), KeyProblem::Rule(format!("is required with {because}")))
+    }
+
     pub(super) fn boolean(&self, default: bool) -> Result<bool, KeyError> {
         match self.value {
             None => Ok(default),
@@ -81,6 +98,31 @@ impl<'v> Key<'v> {
             None => Ok(default.to_owned()),
             Some(Value::String(value)) => Ok(value.clone()),
             Some(_) => Err(self.wrong("a string")),
+        }
+    }
+
+    /// A string, `None` when it is absent or empty.
+    pub(super) fn text(&self) -> Result<Option<String>, KeyError> {
+        Ok(Some(self.string("")?).filter(|text| !text.is_empty()))
+    }
+
+    /// A path, `None` when it is absent or empty.
+    pub(super) fn file(&self) -> Result<Option<PathBuf>, KeyError> {
+        if self.text()?.is_some() { self.path_value("").map(Some) } else { Ok(None) }
+    }
+
+    /// The files named by two keys below this one, of which one needs the other.
+    pub(super) fn pair(
+        &self,
+        first: &str,
+        second: &str,
+    ) -> Result<Option<(PathBuf, PathBuf)>, KeyError> {
+        let (first, second) = (self.get(first)?, self.get(second)?);
+        match (first.file()?, second.file()?) {
+            (Some(a), Some(b)) => Ok(Some((a, b))),
+            (None, None) => Ok(None),
+            (Some(_), None) => Err(second.missing(first.path())),
+            (None, Some(_)) => Err(first.missing(second.path())),
         }
     }
 

@@ -1,13 +1,16 @@
-use osmia_core::settings::ConfigProvider;
+use osmia_core::settings::{ConfigProvider, Seed};
 
 use super::*;
+
+mod admin;
+mod deployment;
 
 fn env(name: &str) -> Option<String> {
     (name == "TEST_PORT").then(|| "9999".to_owned())
 }
 
 fn read(text: &str) -> Result<Loaded, SettingsError> {
-    load_text(text, Path::new("dir/config.yaml"), &Overrides::default(), &env)
+    load_text(text, Some(Path::new("dir/config.yaml")), &Overrides::default(), &env)
 }
 
 fn settings_of(text: &str) -> Settings {
@@ -36,7 +39,13 @@ fn conf(name: &str) -> PathBuf {
 fn the_commented_file_means_the_defaults() {
     let shipped = load_with(Some(&conf("config.yaml")), &Overrides::default(), &|_| None).unwrap();
     let builtin = load_with(None, &Overrides::default(), &|_| None).unwrap();
-    assert_eq!(shipped, builtin);
+    let ConfigProvider::Embedded { seed: Seed::File(seed) } = &shipped.settings.provider else {
+        panic!("{:?}", shipped.settings.provider)
+    };
+    assert!(seed.is_file(), "{}", seed.display());
+    assert_eq!(builtin.settings.provider, ConfigProvider::demo());
+    let provider = shipped.settings.provider.clone();
+    assert_eq!(shipped.settings, Settings { provider, ..builtin.settings });
     assert!(shipped.warnings.is_empty() && shipped.unused.is_empty());
 }
 
@@ -48,7 +57,8 @@ fn the_defaults() {
     assert_eq!(settings.limits, HttpLimits::default());
     assert_eq!(settings.downstream.send, Duration::from_secs(10));
     assert_eq!(settings.shutdown_timeout, Duration::from_mins(4));
-    assert_eq!(settings.provider, ConfigProvider::demo());
+    assert_eq!(settings.provider, ConfigProvider::Embedded { seed: Seed::Empty });
+    assert_eq!((settings.data_dir, settings.history_keep), (PathBuf::from("data"), 10_000));
     let log = settings.access_log.unwrap();
     assert_eq!(log.path, Path::new("logs/access.log"));
     assert!(log.format.starts_with("$remote_addr - $remote_user [$time_local] $http_host \"$req"));
@@ -186,7 +196,7 @@ fn workers_from_every_place() {
     let env = |name: &str| (name == ENV_WORKERS).then(|| "5".to_owned());
     let with = |overrides: &Overrides| {
         let text = "nginx_config: {worker_processes: 3}";
-        load_text(text, Path::new("c"), overrides, &env).unwrap().settings.workers.count
+        load_text(text, Some(Path::new("c")), overrides, &env).unwrap().settings.workers.count
     };
     assert_eq!(with(&Overrides::default()), Some(5));
     let auto = Overrides { workers: Some(None), ..Overrides::default() };
@@ -194,7 +204,9 @@ fn workers_from_every_place() {
     let seven = Overrides { workers: Some(Some(7)), ..Overrides::default() };
     assert_eq!(with(&seven), Some(7));
 
-    let error = load_text("", Path::new("c"), &Overrides::default(), &|_| Some("x".to_owned()));
+    let error = load_text("", Some(Path::new("c")), &Overrides::default(), &|name| {
+        (name == ENV_WORKERS).then(|| "x".to_owned())
+    });
     assert_eq!(
         error.unwrap_err().to_string(),
         "environment variable APISIX_WORKER_PROCESSES: expected an integer 1-1024, found \"x\""
@@ -205,7 +217,7 @@ fn workers_from_every_place() {
 fn the_command_line_wins() {
     let overrides = Overrides { workers: None, cores: Some(vec![4]), driver: Some(Driver::Epoll) };
     let text = "osmia: {cores: 0-1, driver: io_uring, pin: false}";
-    let settings = load_text(text, Path::new("c"), &overrides, &env).unwrap().settings;
+    let settings = load_text(text, Some(Path::new("c")), &overrides, &env).unwrap().settings;
     assert_eq!((settings.workers.cores, settings.driver), (Some(vec![4]), Driver::Epoll));
     assert!(!settings.workers.pin);
 }
@@ -254,53 +266,8 @@ fn error_log_in_all_forms() {
 }
 
 #[test]
-fn providers() {
-    let yaml = |path: &str| ConfigProvider::yaml(PathBuf::from(path));
-    let cases = [
-        ("{}", ConfigProvider::demo()),
-        ("{deployment: {role: traditional, admin: {admin_key: []}}}", ConfigProvider::demo()),
-        (
-            "{deployment: {role: data_plane, role_data_plane: {config_provider: yaml}}}",
-            yaml("dir/apisix.yaml"),
-        ),
-        ("{deployment: {role_traditional: {config_provider: yaml}}}", yaml("dir/apisix.yaml")),
-        ("{osmia: {standalone_file: a/b.yaml}}", yaml("dir/a/b.yaml")),
-        (
-            "{deployment: {role_traditional: {config_provider: yaml}}, osmia: {standalone_file: /x}}",
-            yaml("/x"),
-        ),
-    ];
-    for (text, provider) in cases {
-        assert_eq!(settings_of(text).provider, provider, "{text}");
-    }
-    let unsupported = [
-        ("{role_traditional: {config_provider: etcd}}", "role_traditional.config_provider: etcd"),
-        ("{role: data_plane}", "role_data_plane.config_provider: etcd, the default for a data"),
-        (
-            "{role: data_plane, role_data_plane: {config_provider: json}}",
-            "role_data_plane.config_provider: json is not supported yet",
-        ),
-        (
-            "{role: data_plane, role_data_plane: {config_provider: xds}}",
-            "role_data_plane.config_provider: xds is not supported yet",
-        ),
-        ("{role: control_plane}", "role: control_plane is not supported yet"),
-        ("{etcd: {host: [h]}}", "etcd: etcd is not supported yet"),
-        ("{role: x}", "role: expected one of traditional, data_plane, control_plane, found"),
-        (
-            "{role_traditional: {config_provider: 7}}",
-            "role_traditional.config_provider: expected one of yaml, etcd, json, xds, found number",
-        ),
-    ];
-    for (text, message) in unsupported {
-        let found = error(&format!("deployment: {text}"));
-        assert!(found.starts_with(&format!("dir/config.yaml: deployment.{message}")), "{found}");
-    }
-}
-
-#[test]
 fn warnings_name_the_file() {
-    let loaded = read("apisix: {nodelisten: 1, enable_admin: true}").unwrap();
+    let loaded = read("apisix: {nodelisten: 1, ssl: {enable: true}}").unwrap();
     assert_eq!(loaded.warnings, ["dir/config.yaml: apisix.nodelisten: unknown key, ignored"]);
-    assert_eq!(loaded.unused, ["apisix.enable_admin"]);
+    assert_eq!(loaded.unused, ["apisix.ssl.enable"]);
 }

@@ -5,9 +5,9 @@
 //! greater than all before it. One file per store; all of them pass the same conformance suite
 //! (`config-sync/tests/store_conformance/`).
 
-mod embedded;
-mod etcd;
-mod file;
+pub mod embedded;
+pub mod etcd;
+pub mod file;
 
 use std::fmt;
 
@@ -178,6 +178,12 @@ pub enum StoreError {
 pub trait Store: fmt::Debug + Send + Sync {
     /// For messages: `etcd at http://127.0.0.1:2379`, `the embedded store data/osmia.redb`.
     fn name(&self) -> String;
+
+    /// What the Admin API shows before a path, as in `/apisix/routes/1`: etcd's `prefix`.
+    #[allow(clippy::unnecessary_literal_bound, reason = "other stores lend theirs")]
+    fn prefix(&self) -> &str {
+        "/apisix"
+    }
 
     /// Whether [`Store::commit`] can succeed.
     fn is_writable(&self) -> bool;

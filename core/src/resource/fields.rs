@@ -1,10 +1,13 @@
 //! Checks on JSON values, one function per schema rule, with APISIX's error texts.
 
 use std::collections::HashSet;
+use std::hash::Hash;
+use std::net::IpAddr;
+use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
-use super::Violation;
+use super::{Status, Violation};
 
 pub(super) type Object = Map<String, Value>;
 type Checked<T> = Result<T, Violation>;
@@ -24,16 +27,21 @@ fn wrong_type<T>(expected: &'static str, value: &Value) -> Checked<T> {
     Err(Violation::WrongType { expected, found: lua_type(value) })
 }
 
+/// An object. An empty array counts as one, since Lua writes both the same way.
 pub(super) fn object(value: &Value) -> Checked<&Object> {
+    static EMPTY: LazyLock<Object> = LazyLock::new(Object::new);
     match value {
         Value::Object(map) => Ok(map),
+        Value::Array(items) if items.is_empty() => Ok(&EMPTY),
         _ => wrong_type("object", value),
     }
 }
 
-pub(super) fn array(value: &Value) -> Checked<&Vec<Value>> {
+/// An array. An empty object counts as one.
+pub(super) fn array(value: &Value) -> Checked<&[Value]> {
     match value {
         Value::Array(items) => Ok(items),
+        Value::Object(map) if map.is_empty() => Ok(&[]),
         _ => wrong_type("array", value),
     }
 }
@@ -112,22 +120,50 @@ pub(super) fn items<'v, T>(
 }
 
 /// An array of at least `min` distinct strings, each passing `check`.
-pub(super) fn unique_strings<'v>(
+pub(super) fn unique_strings<'v, 't>(
     value: &'v Value,
     min: usize,
-    check: impl FnMut(&'v Value) -> Checked<&'v str>,
-) -> Checked<Vec<String>> {
+    check: impl FnMut(&'v Value) -> Checked<&'t str>,
+) -> Checked<Vec<&'t str>> {
     let values = array(value)?;
     if values.len() < min {
         return Err(Violation::TooFewItems(min));
     }
     let texts = items(values, check)?;
-    let mut seen = HashSet::with_capacity(texts.len());
-    if let Some(second) = texts.iter().position(|text| !seen.insert(*text)) {
-        let first = texts.iter().position(|text| *text == texts[second]).unwrap_or(0);
-        return Err(Violation::Duplicate(first + 1, second + 1));
+    match duplicate(&texts) {
+        Some((first, second)) => Err(Violation::Duplicate(first + 1, second + 1)),
+        None => Ok(texts),
     }
-    Ok(texts.into_iter().map(str::to_owned).collect())
+}
+
+/// The first item that was there before, with the earlier one's position before its own.
+fn duplicate<T: Eq + Hash>(items: &[T]) -> Option<(usize, usize)> {
+    // A hash table costs more than it saves on the one or two items of almost every list.
+    let second = if items.len() < 8 {
+        (1..items.len()).find(|at| items[..*at].contains(&items[*at]))?
+    } else {
+        let mut seen = HashSet::with_capacity(items.len());
+        items.iter().position(|item| !seen.insert(item))?
+    };
+    let first = items.iter().position(|item| *item == items[second])?;
+    Some((first, second))
+}
+
+/// An array of at least `min` distinct integers between `low` and `high`.
+pub(super) fn unique_integers(
+    value: &Value,
+    min: usize,
+    (low, high): (i64, i64),
+) -> Checked<Vec<i64>> {
+    let values = array(value)?;
+    if values.len() < min {
+        return Err(Violation::TooFewItems(min));
+    }
+    let numbers = items(values, |item| integer(item, low, high))?;
+    match duplicate(&numbers) {
+        Some((first, second)) => Err(Violation::Duplicate(first + 1, second + 1)),
+        None => Ok(numbers),
+    }
 }
 
 /// The field `name` of `map`, checked; `None` when it is not there.
@@ -148,24 +184,102 @@ pub(super) fn required<'v, T>(
     optional(map, name, check)?.ok_or(Violation::Missing(name))
 }
 
-/// Refuses fields that are in neither list, and those of `unsupported` unless they are empty
-/// objects or arrays, which change nothing.
-pub(super) fn known(map: &Object, supported: &[&str], unsupported: &[&str]) -> Checked<()> {
+/// Hands each field to `take`, which says whether the resource has such a field. Others are refused
+/// (`additionalProperties: false`).
+pub(super) fn each<'v>(
+    map: &'v Object,
+    mut take: impl FnMut(&'v str, &'v Value) -> Checked<bool>,
+) -> Checked<()> {
     for (name, value) in map {
-        if supported.contains(&name.as_str()) {
-            continue;
-        }
-        if !unsupported.contains(&name.as_str()) {
-            return Err(Violation::Additional(name.clone()));
-        }
-        let neutral = match value {
-            Value::Object(map) => map.is_empty(),
-            Value::Array(items) => items.is_empty(),
-            _ => false,
-        };
-        if !neutral {
-            return Err(Violation::Unsupported(format!("\"{name}\"")).at(name));
+        match take(name, value) {
+            Ok(true) => {}
+            Ok(false) => return Err(Violation::Additional(name.clone())),
+            Err(cause) => return Err(cause.at(name)),
         }
     }
     Ok(())
 }
+
+/// Any string.
+pub(super) fn text(value: &Value) -> Checked<String> {
+    string(value).map(str::to_owned)
+}
+
+/// `plugins`: an object; what is in it is the plugins' business.
+pub(super) fn plugins(value: &Value) -> Checked<Object> {
+    object(value).cloned()
+}
+
+/// `script`: 10 to 102,400 characters of Lua.
+pub(super) fn script(value: &Value) -> Checked<String> {
+    bounded(value, 10, 102_400).map(str::to_owned)
+}
+
+/// `hosts`, lower-cased: distinct names, at least one.
+pub(super) fn hosts(value: &Value) -> Checked<Vec<String>> {
+    let hosts = unique_strings(value, 1, host)?;
+    Ok(hosts.into_iter().map(str::to_ascii_lowercase).collect())
+}
+
+/// APISIX's `ip_def`: an IPv4 or IPv6 address, with or without the length of a network's prefix.
+pub(super) fn address(value: &Value) -> Checked<&str> {
+    let text = string(value)?;
+    if is_address(text) {
+        return Ok(text);
+    }
+    let cause = Violation::Rule(format!("\"{text}\" is neither an IP address nor a network"));
+    Err(Violation::NoAlternative { required: &[], cause: Some(Box::new(cause)) })
+}
+
+/// Whether a text is an IPv4 or IPv6 address, or a network as an address with the length of its
+/// prefix.
+pub fn is_address(text: &str) -> bool {
+    let (ip, bits) = text.split_once('/').map_or((text, None), |(ip, bits)| (ip, Some(bits)));
+    match (ip.parse::<IpAddr>(), bits) {
+        (Ok(_), None) => true,
+        (Ok(ip), Some(bits)) => {
+            let most = if ip.is_ipv4() { 32 } else { 128 };
+            let digits = bits.bytes().all(|b| b.is_ascii_digit());
+            digits && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+        }
+        (Err(_), _) => false,
+    }
+}
+
+/// `status`: 1 or 0.
+pub(super) fn status(value: &Value) -> Checked<Status> {
+    match value.as_f64() {
+        Some(1.0) => Ok(Status::Enabled),
+        Some(0.0) => Ok(Status::Disabled),
+        Some(_) => Err(Violation::NotInEnum { allowed: &["0", "1"], found: value.to_string() }),
+        None => integer(value, 0, 1).map(|_| Status::Enabled),
+    }
+}
+
+/// What this version cannot honour of a kind: the field's name, and what is wrong when the resource
+/// uses it. A later version deletes the line.
+pub(super) type Unsupported<T> = (&'static str, fn(&T) -> Option<Violation>);
+
+/// The first entry of `table` that `resource` uses.
+pub(super) fn first_unsupported<T>(table: &[Unsupported<T>], resource: &T) -> Option<Violation> {
+    table.iter().find_map(|(name, check)| check(resource).map(|cause| cause.at(name)))
+}
+
+/// The violation of a field that is `used` but not supported at all.
+pub(super) fn unless(used: bool, name: &str) -> Option<Violation> {
+    used.then(|| Violation::Unsupported(format!("\"{name}\"")))
+}
+
+/// Gives typed resources their `TryFrom<Value>`, through which serde reads them.
+macro_rules! from_value {
+    ($($kind:ty),+) => {
+        $(impl TryFrom<serde_json::Value> for $kind {
+            type Error = $crate::resource::Violation;
+
+            fn try_from(value: serde_json::Value) -> Result<Self, $crate::resource::Violation> {
+                Self::from_json(&value)
+            }
+        })+
+    };
+}
+pub(super) use from_value;

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use super::fields::{self, Object};
+use serde_json::Value;
+
+use super::fields;
 use super::{Id, Violation};
 
 /// Fields common to all resources.
@@ -29,24 +31,26 @@ pub struct Meta {
 }
 
 impl Meta {
-    /// The fields read here.
-    pub(super) const FIELDS: [&str; 6] =
-        ["id", "name", "desc", "labels", "create_time", "update_time"];
-
-    pub(super) fn from_object(map: &Object) -> Result<Self, Violation> {
-        let timestamp = |value| fields::integer(value, i64::MIN, i64::MAX);
-        Ok(Self {
-            id: fields::optional(map, "id", Id::from_json)?,
-            name: fields::optional(map, "name", |v| fields::bounded(v, 1, 256))?.map(str::to_owned),
-            desc: fields::optional(map, "desc", |v| fields::bounded(v, 0, 256))?.map(str::to_owned),
-            labels: fields::optional(map, "labels", labels)?.unwrap_or_default(),
-            create_time: fields::optional(map, "create_time", timestamp)?,
-            update_time: fields::optional(map, "update_time", timestamp)?,
-        })
+    /// Takes the field if it is one of these; says whether it is.
+    pub(super) fn take(&mut self, name: &str, value: &Value) -> Result<bool, Violation> {
+        match name {
+            "id" => self.id = Some(Id::from_json(value)?),
+            "name" => self.name = Some(fields::bounded(value, 1, 256)?.to_owned()),
+            "desc" => self.desc = Some(fields::bounded(value, 0, 256)?.to_owned()),
+            "labels" => self.labels = labels(value)?,
+            "create_time" => self.create_time = Some(timestamp(value)?),
+            "update_time" => self.update_time = Some(timestamp(value)?),
+            _ => return Ok(false),
+        }
+        Ok(true)
     }
 }
 
-fn labels(value: &serde_json::Value) -> Result<BTreeMap<String, String>, Violation> {
+fn timestamp(value: &Value) -> Result<i64, Violation> {
+    fields::integer(value, i64::MIN, i64::MAX)
+}
+
+fn labels(value: &Value) -> Result<BTreeMap<String, String>, Violation> {
     let label = |value| {
         let text = fields::bounded(value, 1, 256)?;
         if text.contains(char::is_whitespace) {

@@ -29,6 +29,13 @@ pub enum Violation {
         /// What is wrong with its value.
         cause: Box<Violation>,
     },
+    /// A field that needs or excludes others (`dependencies`) is set without that.
+    Dependent {
+        /// Field name.
+        name: String,
+        /// What is wrong with the others.
+        cause: Box<Violation>,
+    },
     /// The value has another JSON type.
     WrongType {
         /// Required type.
@@ -89,6 +96,8 @@ pub enum Violation {
     },
     /// The array is too short.
     TooFewItems(usize),
+    /// The object has too many fields.
+    TooManyProperties(usize),
     /// Two items of an array are equal; positions counted from 1.
     Duplicate(usize, usize),
     /// The value matches no alternative of a choice (`anyOf`).
@@ -107,6 +116,8 @@ pub enum Violation {
         /// Whether both are set; otherwise none is.
         both: bool,
     },
+    /// A combination that the schema forbids (`not`).
+    Forbidden(&'static str),
     /// Valid for APISIX, but this version of Osmia cannot do it.
     Unsupported(String),
     /// Any other rule.
@@ -128,9 +139,10 @@ impl Violation {
 
     fn cause(&self) -> Option<&Violation> {
         match self {
-            Self::Property { cause, .. } | Self::Item { cause, .. } | Self::Entry { cause, .. } => {
-                Some(cause)
-            }
+            Self::Property { cause, .. }
+            | Self::Item { cause, .. }
+            | Self::Entry { cause, .. }
+            | Self::Dependent { cause, .. } => Some(cause),
             _ => None,
         }
     }
@@ -145,6 +157,9 @@ impl fmt::Display for Violation {
             Self::Item { position, .. } => write!(f, "failed to validate item {position}: ")?,
             Self::Entry { key, .. } => {
                 write!(f, "failed to validate {key} (matching \".*\"): ")?;
+            }
+            Self::Dependent { name, .. } => {
+                write!(f, "failed to validate dependent schema for \"{name}\": ")?;
             }
             other => other.fmt_leaf(f)?,
         }
@@ -173,6 +188,9 @@ impl Violation {
                 write!(f, "failed to match pattern \"{pattern}\" with \"{found}\"")
             }
             Self::TooFewItems(min) => write!(f, "expect array to have at least {min} items"),
+            Self::TooManyProperties(max) => {
+                write!(f, "expect object to have at most {max} properties")
+            }
             Self::Duplicate(a, b) => {
                 write!(f, "expected unique items but items {a} and {b} are equal")
             }
@@ -185,6 +203,12 @@ impl Violation {
     /// The rules where APISIX's text alone does not help an operator.
     fn fmt_choice(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Forbidden(what) => {
+                f.write_str("value wasn't supposed to match schema")?;
+                if f.alternate() {
+                    write!(f, " ({what} is not allowed)")?;
+                }
+            }
             Self::NotInEnum { allowed, found } => {
                 f.write_str("matches none of the enum values")?;
                 if f.alternate() {

@@ -12,93 +12,88 @@
 //!    prefixes and less specific hosts. A priority never beats a more specific path.
 //!
 //! A lookup allocates nothing: each step is a hash lookup or one walk down a prefix tree.
+//!
+//! The router is persistent: a clone costs a few reference counts, and putting a route in or taking
+//! it out copies only the way to its own places. Successive snapshots share all the rest.
 
+mod candidates;
+mod hash_trie;
 mod method;
 mod pattern;
-mod tree;
+mod prefix_tree;
 
-use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::Arc;
 
+use candidates::Candidates;
+use hash_trie::HashTrie;
 pub use method::{METHODS, MethodSet};
-use pattern::Glob;
 pub use pattern::{PathPattern, PatternError};
-use tree::PrefixTree;
+use prefix_tree::PrefixTree;
 
 use crate::snapshot::Route;
 
-type ByteMap<T> = HashMap<Box<[u8]>, T, ahash::RandomState>;
-
 /// Routes by host and path. [`Router::default`] matches nothing.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Router {
-    exact_hosts: ByteMap<PathTable>,
+    exact_hosts: HashTrie<PathTable>,
     /// By the suffix after `*`, read backwards from the end of the host.
     wildcard_hosts: PrefixTree<PathTable, true>,
     any_host: PathTable,
     routes: usize,
 }
 
-/// What the router needs to know of one route.
-#[derive(Debug)]
-pub struct Entry<'a> {
-    /// Lower-case hosts or `*` wildcards; empty: any host.
-    pub hosts: &'a [String],
-    /// At least one path pattern.
-    pub uris: &'a [PathPattern],
-    /// Methods that match.
-    pub methods: MethodSet,
-    /// Rank among routes with the same host and path.
-    pub priority: i64,
-    /// What a lookup returns.
-    pub route: Arc<Route>,
-}
-
 /// The routes of one host.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct PathTable {
-    exact: ByteMap<Candidates>,
+    exact: HashTrie<Candidates>,
     prefixes: PrefixTree<Candidates, false>,
 }
 
-/// Routes with the same host and path, in the order they are tried.
-type Candidates = Box<[Candidate]>;
-
-struct Candidate {
-    methods: MethodSet,
-    /// What must follow the prefix, when the pattern goes on after its first `*`.
-    rest: Option<Box<Glob>>,
-    route: Arc<Route>,
-}
-
 impl Router {
-    /// Builds a router from entries in the order of the configuration.
-    pub fn build<'a>(entries: impl IntoIterator<Item = Entry<'a>>) -> Self {
-        let mut hosts: HashMap<&str, TableDraft> = HashMap::new();
-        let mut any_host = TableDraft::default();
-        let mut routes = 0;
-        for entry in entries {
-            routes += 1;
-            if entry.hosts.is_empty() {
-                any_host.add(&entry);
-            }
-            for host in entry.hosts {
-                hosts.entry(host).or_default().add(&entry);
-            }
+    /// A router of these routes, whose ids are distinct.
+    pub fn build(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
+        let mut router = Self::default();
+        routes.into_iter().for_each(|route| router.insert(&route));
+        router
+    }
+
+    /// Puts a route in. A route with the same id must not be in it.
+    pub fn insert(&mut self, route: &Arc<Route>) {
+        self.routes += 1;
+        if route.hosts.is_empty() {
+            self.any_host.insert(route);
         }
-        let mut exact_hosts = ByteMap::default();
-        let mut wildcard_hosts = Vec::new();
-        for (host, table) in hosts {
-            match host.strip_prefix('*') {
-                Some(suffix) => wildcard_hosts.push((suffix.as_bytes(), table.finish())),
-                None => {
-                    exact_hosts.insert(host.as_bytes().into(), table.finish());
+        for host in &route.hosts {
+            let table = match host.strip_prefix('*') {
+                Some(suffix) => self.wildcard_hosts.entry(suffix.as_bytes()),
+                None => self.exact_hosts.entry(host.as_bytes()),
+            };
+            table.insert(route);
+        }
+    }
+
+    /// Takes a route out that was put in exactly like this.
+    pub fn remove(&mut self, route: &Route) {
+        self.routes -= 1;
+        if route.hosts.is_empty() {
+            self.any_host.remove(route);
+        }
+        for host in &route.hosts {
+            if let Some(suffix) = host.strip_prefix('*') {
+                let table = self.wildcard_hosts.entry(suffix.as_bytes());
+                table.remove(route);
+                if table.is_empty() {
+                    self.wildcard_hosts.remove(suffix.as_bytes());
+                }
+            } else {
+                let table = self.exact_hosts.entry(host.as_bytes());
+                table.remove(route);
+                if table.is_empty() {
+                    self.exact_hosts.remove(host.as_bytes());
                 }
             }
         }
-        let wildcard_hosts = PrefixTree::build(wildcard_hosts);
-        Self { exact_hosts, wildcard_hosts, any_host: any_host.finish(), routes }
     }
 
     /// The route for a request, or `None`.
@@ -106,12 +101,8 @@ impl Router {
     /// `host` is in lower case and without a port, `path` is normalised, `method` is as received.
     pub fn find(&self, host: &[u8], path: &[u8], method: &str) -> Option<&Arc<Route>> {
         let exact = self.exact_hosts.get(host).and_then(|table| table.find(path, method));
-        if exact.is_some() {
-            return exact;
-        }
-        let mut wildcards = self.wildcard_hosts.longest_first(host);
-        wildcards
-            .find_map(|table| table.find(path, method))
+        exact
+            .or_else(|| self.wildcard_hosts.longest(host, &mut |table| table.find(path, method)))
             .or_else(|| self.any_host.find(path, method))
     }
 
@@ -128,69 +119,43 @@ impl Router {
 
 impl fmt::Debug for Router {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Router")
-            .field("routes", &self.routes)
-            .field("exact_hosts", &self.exact_hosts.len())
-            .field("wildcard_hosts", &self.wildcard_hosts.len())
-            .finish_non_exhaustive()
+        f.debug_struct("Router").field("routes", &self.routes).finish_non_exhaustive()
     }
 }
 
 impl PathTable {
     fn find(&self, path: &[u8], method: &str) -> Option<&Arc<Route>> {
-        let exact = self.exact.get(path).and_then(|all| first_match(all, path, method));
-        if exact.is_some() {
-            return exact;
-        }
-        self.prefixes.longest_first(path).find_map(|all| first_match(all, path, method))
+        let exact = self.exact.get(path).and_then(|all| all.find(path, method));
+        exact.or_else(|| self.prefixes.longest(path, &mut |all| all.find(path, method)))
     }
-}
 
-fn first_match<'r>(all: &'r [Candidate], path: &[u8], method: &str) -> Option<&'r Arc<Route>> {
-    let passes = |candidate: &&Candidate| {
-        candidate.methods.contains(method)
-            && candidate.rest.as_ref().is_none_or(|rest| rest.matches(path))
-    };
-    all.iter().find(passes).map(|candidate| &candidate.route)
-}
-
-/// A [`PathTable`] while routes are still being added.
-#[derive(Default)]
-struct TableDraft {
-    exact: BTreeMap<Box<[u8]>, Vec<Draft>>,
-    prefixes: BTreeMap<Box<[u8]>, Vec<Draft>>,
-}
-
-struct Draft {
-    priority: i64,
-    pattern_len: usize,
-    candidate: Candidate,
-}
-
-impl TableDraft {
-    fn add(&mut self, entry: &Entry<'_>) {
-        for uri in entry.uris {
-            let paths = if uri.is_exact() { &mut self.exact } else { &mut self.prefixes };
-            let candidate = Candidate {
-                methods: entry.methods,
-                rest: uri.rest().map(|rest| Box::new(rest.clone())),
-                route: Arc::clone(&entry.route),
-            };
-            let pattern_len = uri.as_str().len();
-            let draft = Draft { priority: entry.priority, pattern_len, candidate };
-            paths.entry(uri.prefix().as_bytes().into()).or_default().push(draft);
+    fn insert(&mut self, route: &Arc<Route>) {
+        for (index, uri) in route.uris.iter().enumerate() {
+            let prefix = uri.prefix().as_bytes();
+            let candidates =
+                if uri.is_exact() { self.exact.entry(prefix) } else { self.prefixes.entry(prefix) };
+            candidates.insert(route, index);
         }
     }
 
-    fn finish(self) -> PathTable {
-        let ordered = |mut drafts: Vec<Draft>| -> Candidates {
-            // Stable: equals stay in the order of the configuration.
-            drafts.sort_by_key(|draft| std::cmp::Reverse((draft.priority, draft.pattern_len)));
-            drafts.into_iter().map(|draft| draft.candidate).collect()
-        };
-        let exact = self.exact.into_iter().map(|(path, drafts)| (path, ordered(drafts)));
-        let prefixes = self.prefixes.into_iter().map(|(path, drafts)| (path, ordered(drafts)));
-        PathTable { exact: exact.collect(), prefixes: PrefixTree::build(prefixes) }
+    fn remove(&mut self, route: &Route) {
+        for uri in &route.uris {
+            let prefix = uri.prefix().as_bytes();
+            let candidates =
+                if uri.is_exact() { self.exact.entry(prefix) } else { self.prefixes.entry(prefix) };
+            candidates.remove(&route.id);
+            if candidates.is_empty() {
+                if uri.is_exact() {
+                    self.exact.remove(prefix);
+                } else {
+                    self.prefixes.remove(prefix);
+                }
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.exact.is_empty() && self.prefixes.is_empty()
     }
 }
 

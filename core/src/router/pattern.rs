@@ -15,7 +15,7 @@ pub struct PathPattern {
     /// Bytes before the first `*`, or all.
     prefix_len: usize,
     exact: bool,
-    rest: Option<Glob>,
+    rest: Option<Box<Glob>>,
 }
 
 /// A pattern that is valid for APISIX but has no sound meaning.
@@ -29,7 +29,7 @@ impl PathPattern {
         let star = text.find('*');
         let prefix_len = star.unwrap_or(text.len());
         let rest = match star {
-            Some(star) if star + 1 < text.len() => Glob::parse(text, star)?,
+            Some(star) if star + 1 < text.len() => Glob::parse(text, star)?.map(Box::new),
             _ => None,
         };
         Ok(Self { text: text.into(), prefix_len, exact: star.is_none(), rest })
@@ -52,7 +52,7 @@ impl PathPattern {
 
     /// What must follow the prefix; `None`: anything may.
     pub(super) fn rest(&self) -> Option<&Glob> {
-        self.rest.as_ref()
+        self.rest.as_deref()
     }
 }
 

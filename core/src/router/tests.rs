@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::reply::Failure;
 
 /// A route as the tests describe it.
 #[derive(Debug, Clone)]
@@ -16,29 +17,23 @@ fn spec(hosts: &[&str], uris: &[&str], methods: &[&'static str], priority: i64) 
     Spec { hosts: owned(hosts), uris: owned(uris), methods: methods.to_vec(), priority }
 }
 
-fn route(id: usize) -> Arc<Route> {
+fn route(id: usize, spec: &Spec) -> Arc<Route> {
     Arc::new(Route {
         id: id.to_string().into(),
         name: "".into(),
-        upstream: None,
+        hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
+        uris: spec.uris.iter().map(|uri| PathPattern::parse(uri).unwrap()).collect(),
+        methods: MethodSet::of(&spec.methods),
+        priority: spec.priority,
+        order: id as u64,
+        upstream: Err(Failure::NoNode),
         timeout: None,
         enable_websocket: true,
     })
 }
 
-fn patterns(spec: &Spec) -> Vec<PathPattern> {
-    spec.uris.iter().map(|uri| PathPattern::parse(uri).unwrap()).collect()
-}
-
 fn router(specs: &[Spec]) -> Router {
-    let uris: Vec<_> = specs.iter().map(patterns).collect();
-    Router::build(specs.iter().zip(&uris).enumerate().map(|(id, (spec, uris))| Entry {
-        hosts: &spec.hosts,
-        uris,
-        methods: MethodSet::of(&spec.methods),
-        priority: spec.priority,
-        route: route(id),
-    }))
+    Router::build(specs.iter().enumerate().map(|(id, spec)| route(id, spec)))
 }
 
 /// The position of the winning route in `specs`.
@@ -190,5 +185,42 @@ proptest! {
             let expected = naive(&specs, &host, &path, method);
             prop_assert_eq!(find(&router, &host, &path, method), expected, "{} {}", host, path);
         }
+    }
+
+    #[test]
+    fn a_router_that_was_changed_is_like_one_that_was_built(
+        specs in specs(),
+        present in proptest::collection::vec(any::<bool>(), 30),
+        seed in any::<u64>(),
+        requests in proptest::collection::vec(
+            (r"([ab]\.){0,3}[abc]", "(/[ab]{0,2}){1,4}", Just("GET")),
+            1..20,
+        ),
+    ) {
+        // All go in, in another order than in the configuration; then some go out again.
+        let mut order: Vec<usize> = (0..specs.len()).collect();
+        order.sort_by_key(|id| (*id as u64 + 1).wrapping_mul(seed | 1));
+        let full = Router::build(order.iter().map(|id| route(*id, &specs[*id])));
+        let mut changed = full.clone();
+        for id in &order {
+            if !present[*id] {
+                changed.remove(&route(*id, &specs[*id]));
+            }
+        }
+        let absent = Spec { uris: vec![], ..spec(&[], &[], &[], 0) };
+        let left: Vec<Spec> = specs.iter().zip(&present)
+            .map(|(spec, present)| if *present { spec.clone() } else { absent.clone() })
+            .collect();
+        for (host, path, method) in requests {
+            prop_assert_eq!(find(&changed, &host, &path, method), naive(&left, &host, &path, method));
+            prop_assert_eq!(find(&full, &host, &path, method), naive(&specs, &host, &path, method));
+        }
+        for id in order {
+            if present[id] {
+                changed.remove(&route(id, &specs[id]));
+            }
+        }
+        prop_assert!(changed.is_empty() && changed.any_host.is_empty());
+        prop_assert!(changed.exact_hosts.is_empty() && changed.wildcard_hosts.is_empty());
     }
 }

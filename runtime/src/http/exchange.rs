@@ -172,9 +172,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         let route = find_route(snapshot, self.request, buf.bytes())?;
         self.attempts.route = Some(route);
         self.check_body_size()?;
-        let upstream = route.upstream.as_deref().ok_or(Failure::NoNode)?;
+        let upstream = route.upstream.as_deref().map_err(|failure| *failure)?;
         self.attempts.upstream = Some(upstream);
-        let timeouts = route.timeout.unwrap_or(upstream.timeout);
+        let timeouts = route.timeout.as_deref().copied().unwrap_or(upstream.timeout);
         self.proxy(down, buf, upstream, timeouts, route.enable_websocket).await
     }
 

@@ -142,7 +142,9 @@ async fn serve(plan: Plan, kind: Kind) {
     let worker = Rc::new(Worker::new(id, Tcp, settings, stats, log));
     tick(&worker, Instant::now());
     if let Ok(snapshot) = feed.snapshots.recv() {
+        let revision = snapshot.revision;
         worker.install(LocalSnapshot::new(snapshot, Some(feed.retired.clone())));
+        feed.installed.set(revision);
     }
     let started = start_tasks(&worker, &listeners, feed, kind);
     if let Err(error) = started {
@@ -328,7 +330,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
-    let WorkerFeed { snapshots, wake, retired } = feed;
+    let WorkerFeed { snapshots, wake, retired, installed } = feed;
     let wake = match Wakeup::new(wake) {
         Ok(wake) => wake,
         Err(error) => {
@@ -338,7 +340,9 @@ async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
     };
     while wake.wait().await.is_ok() {
         while let Ok(snapshot) = snapshots.try_recv() {
+            let revision = snapshot.revision;
             worker.install(LocalSnapshot::new(snapshot, Some(retired.clone())));
+            installed.set(revision);
         }
     }
 }

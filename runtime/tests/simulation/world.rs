@@ -13,7 +13,7 @@ use osmia::net::sim::{Conditions, SimNet};
 use osmia::worker::stats::Stats;
 use osmia::worker::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
 use osmia_core::limits::HttpLimits;
-use osmia_core::router::{Entry, MethodSet, PathPattern, Router};
+use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::settings::DownstreamTimeouts;
 use osmia_core::snapshot::{
     Balancer, KeepalivePool, Node, PassHost, Route, Slot, Snapshot, Timeouts, Upstream,
@@ -195,11 +195,14 @@ pub fn snapshot() -> Snapshot {
     let route = Arc::new(Route {
         id: "1".into(),
         name: "".into(),
-        upstream: Some(Arc::new(upstream)),
+        hosts: [].into(),
+        uris: [PathPattern::parse("/*").unwrap()].into(),
+        methods: MethodSet::ANY,
+        priority: 0,
+        order: 0,
+        upstream: Ok(Arc::new(upstream)),
         timeout: None,
         enable_websocket: false,
     });
-    let uris = [PathPattern::parse("/*").unwrap()];
-    let entry = Entry { hosts: &[], uris: &uris, methods: MethodSet::ANY, priority: 0, route };
-    Snapshot { revision: 1, router: Router::build([entry]) }
+    Snapshot { revision: 1, source_revision: 1, router: Router::build([route]) }
 }

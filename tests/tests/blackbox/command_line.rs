@@ -104,7 +104,12 @@ fn wrong_values_name_their_key() {
         ("osmia.cores", json!("1023"), ["osmia.cores", "1023"]),
         ("osmia.limits.head_bytes", json!("1m"), ["osmia.limits.head_bytes", "65535"]),
         ("osmia.limits", json!(1), ["osmia.limits", "expected"]),
-        ("deployment.role", json!("control_plane"), ["deployment.role", "not supported yet"]),
+        ("deployment.role", json!("queen"), ["deployment.role", "control_plane"]),
+        (
+            "deployment.role_data_plane.config_provider",
+            json!("xds"),
+            ["config_provider", "not supported yet"],
+        ),
         ("apisix", json!("x"), ["apisix", "expected"]),
     ] {
         // The format is looked at only if there is a log.
@@ -138,16 +143,20 @@ fn routes_that_cannot_be_used_are_all_named() {
         json!({"id": "lost", "uri": "/", "upstream_id": "nobody"}),
     ];
     let text = document(&routes[..2], &[]);
-    refused(&Config::new().routes_text(text), &["apisix.yaml", "bad", "uri", "expected string"]);
+    refused(
+        &Config::new().routes_text(text),
+        &["apisix.yaml", "routes/bad", "uri", "expected string"],
+    );
     let text = document(&[routes[0].clone(), routes[2].clone()], &[]);
-    refused(&Config::new().routes_text(text), &["lost", "upstream_id", "nobody", "does not exist"]);
+    refused(&Config::new().routes_text(text), &["routes/lost", "upstreams/nobody does not exist"]);
     refused(&Config::new().routes_text("routes: []\n"), &["apisix.yaml", "#END"]);
     refused(
         &Config::new().routes_text("routes: 5\n#END"),
         &["apisix.yaml", "routes", "expected a list"],
     );
-    let rules = "global_rules: [{id: 1, plugins: {}}]\n#END";
-    refused(&Config::new().routes_text(rules), &["global_rules", "not supported yet"]);
+    let rules = "global_rules: [{id: 1, plugins: {nobody-knows: {}}}]\n#END";
+    let parts = ["global_rules/1", "unknown plugin [nobody-knows]"];
+    refused(&Config::new().routes_text(rules), &parts);
 }
 
 #[test]

@@ -22,6 +22,7 @@ mod reload;
 mod resources;
 mod routing;
 mod smuggling;
+mod stores;
 mod streaming;
 mod tunnel;
 mod upstream_failures;

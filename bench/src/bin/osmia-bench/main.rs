@@ -5,6 +5,7 @@ mod bench;
 mod budget;
 mod bulk;
 mod child;
+mod config;
 mod contender;
 mod http;
 mod idle;
@@ -43,6 +44,8 @@ struct Cli {
 enum Action {
     /// Measures, prints the comparison, and writes it to perf/results when it is complete.
     Run(Box<Plan>),
+    /// Measures the configuration plane against its targets, with etcd and the embedded store.
+    Config(Box<config::Options>),
     /// Counts the instructions of the request path.
     Instructions(instructions::Options),
     /// Profiles a contender under load with perf and draws a flamegraph.
@@ -57,6 +60,7 @@ enum Action {
 fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Action::Run(plan) => run(*plan),
+        Action::Config(options) => config::run(*options),
         Action::Instructions(options) => instructions::run(&options),
         Action::Profile(options) => profile::run(&options),
         Action::Setup { peers } => set_up(&peers),

@@ -117,6 +117,7 @@ fn probe(bench: &Bench, started: &Started) -> Result<f64> {
 fn measure(bench: &Bench, started: &Started, rate: u64) -> Result<Sample> {
     let load = OpenLoop {
         addr: started.addr,
+        host: None,
         path: format!("/bytes/{}", BODY.0),
         rate,
         connections: CONNECTIONS,

@@ -1,1 +1,111 @@
-//! stub
+//! etcd, through its gRPC API: the store that APISIX uses.
+//!
+//! Keys lie where APISIX has them, `{prefix}/routes/1`; one more, `{prefix}/osmia/author`, is
+//! written in every transaction that changes anything and says who made it, so that each node's
+//! watch learns it with the change.
+//!
+//! - `link` connects to a member and notices when it is gone;
+//! - `tls` is the security of that connection;
+//! - `requests` has reads and writes, on one connection for all, with failover;
+//! - `load` reads many keys in pages at one revision;
+//! - `follow` is the watch, on a connection of its own; `batch` makes commits of its events.
+
+mod batch;
+mod follow;
+mod link;
+mod load;
+mod requests;
+mod tls;
+
+use std::fmt;
+use std::sync::Arc;
+
+use async_trait::async_trait;
+use osmia_core::settings::EtcdSettings;
+use tokio::sync::{Notify, mpsc};
+
+use self::follow::Follower;
+use self::link::Dialer;
+use self::load::Keys;
+use self::requests::Requests;
+use super::{Contents, EVENT_QUEUE, Events, Item, Outcome, Store, StoreError, Transaction};
+
+/// The store in etcd.
+pub struct EtcdStore {
+    dialer: Arc<Dialer>,
+    keys: Keys,
+    requests: Requests,
+    accept_empty: bool,
+    wake: Arc<Notify>,
+}
+
+impl EtcdStore {
+    /// Reads certificates and checks addresses; connects to nobody yet. Fails with
+    /// [`StoreError::Refused`] for settings that can never work, naming the key in `config.yaml`.
+    pub fn new(settings: &EtcdSettings) -> Result<Self, StoreError> {
+        let dialer = Arc::new(Dialer::new(settings)?);
+        Ok(Self {
+            keys: Keys::new(&settings.prefix),
+            requests: Requests::new(Arc::clone(&dialer), any_member(&dialer)),
+            dialer,
+            accept_empty: settings.accept_empty,
+            wake: Arc::new(Notify::new()),
+        })
+    }
+}
+
+/// Where to begin: anywhere, so that many gateways spread over the members.
+fn any_member(dialer: &Dialer) -> usize {
+    getrandom::u32().unwrap_or_default() as usize % dialer.len()
+}
+
+impl fmt::Debug for EtcdStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("EtcdStore").field(&self.name()).finish()
+    }
+}
+
+#[async_trait]
+impl Store for EtcdStore {
+    fn name(&self) -> String {
+        format!("etcd at {}", self.dialer.names())
+    }
+
+    fn prefix(&self) -> &str {
+        self.keys.prefix()
+    }
+
+    fn is_writable(&self) -> bool {
+        true
+    }
+
+    async fn get(&self, path: &str) -> Result<Option<Item>, StoreError> {
+        self.requests.get(&self.keys, path).await
+    }
+
+    async fn list(&self, prefix: &str) -> Result<Contents, StoreError> {
+        Ok(self.requests.list(&self.keys, prefix).await?.contents)
+    }
+
+    async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
+        self.requests.commit(&self.keys, transaction).await
+    }
+
+    fn watch(&self) -> Events {
+        let (sender, events) = mpsc::channel(EVENT_QUEUE);
+        let follower = Follower::new(
+            Arc::clone(&self.dialer),
+            self.keys.clone(),
+            self.accept_empty,
+            any_member(&self.dialer),
+            Arc::clone(&self.wake),
+            sender,
+        );
+        tokio::spawn(follower.run());
+        events
+    }
+
+    fn refresh(&self) {
+        self.wake.notify_waiters();
+    }
+}

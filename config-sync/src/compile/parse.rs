@@ -1,0 +1,129 @@
+//! From stored text to typed resources.
+
+use std::borrow::Cow;
+
+use osmia_core::resource::{self, Key, Kind};
+use osmia_core::rules::{Rules, UnknownPlugins};
+use serde_json::{Map, Value};
+
+use crate::references::dependencies;
+
+/// A stored text, read.
+pub(super) struct Parsed {
+    /// The resources it names.
+    pub(super) references: Vec<Key>,
+    /// The resource, or field and reason why it is none.
+    pub(super) outcome: Result<Usable, String>,
+}
+
+/// A valid resource.
+pub(super) struct Usable {
+    pub(super) typed: Typed,
+    /// What this gateway cannot do of it. Serving it without that could pass what it forbids.
+    pub(super) lacking: Option<String>,
+}
+
+/// The kinds that snapshots are made of.
+pub(super) enum Typed {
+    Upstream(Box<resource::Upstream>),
+    Service(Box<resource::Service>),
+    Route(Box<resource::Route>),
+    /// A kind that acts through others, or not on requests at all.
+    Other,
+}
+
+/// Texts from which on reading is spread over threads.
+const PARALLEL: usize = 512;
+
+/// Reads many texts, on several threads when it pays.
+pub(super) fn parse_all(rules: &Rules, texts: &[(&Key, &[u8])]) -> Vec<Parsed> {
+    let one = |(key, text): &(&Key, &[u8])| parse(rules, key, text);
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    if texts.len() < PARALLEL || threads == 1 {
+        return texts.iter().map(one).collect();
+    }
+    let share = texts.len().div_ceil(threads);
+    std::thread::scope(|scope| {
+        let parts: Vec<_> = texts
+            .chunks(share)
+            .map(|part| (part, scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())))
+            .collect();
+        // A thread that panicked: its part again, here, where the panic is the caller's.
+        parts
+            .into_iter()
+            .flat_map(|(part, thread)| {
+                thread.join().unwrap_or_else(|_| part.iter().map(one).collect())
+            })
+            .collect()
+    })
+}
+
+/// Reads one text.
+pub(super) fn parse(rules: &Rules, key: &Key, text: &[u8]) -> Parsed {
+    let value: Value = match serde_json::from_slice(text) {
+        Ok(value) => value,
+        Err(error) => {
+            let outcome = Err(format!("not valid JSON: {error}"));
+            return Parsed { references: Vec::new(), outcome };
+        }
+    };
+    let references = dependencies(key, &value);
+    Parsed { references, outcome: typed(rules, key, &value) }
+}
+
+fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
+    let refused = |violation: resource::Violation| format!("{violation:#}");
+    let (typed, lacking) = match key.kind {
+        Kind::Upstream => {
+            let upstream = resource::Upstream::from_json(value).map_err(refused)?;
+            let lacking = upstream.unsupported();
+            (Typed::Upstream(Box::new(upstream)), lacking)
+        }
+        Kind::Service => {
+            let service = resource::Service::from_json(value).map_err(refused)?;
+            let lacking = service.unsupported();
+            (Typed::Service(Box::new(service)), lacking)
+        }
+        Kind::Route => {
+            let route = resource::Route::from_json(value).map_err(refused)?;
+            let lacking = route.unsupported();
+            (Typed::Route(Box::new(route)), lacking)
+        }
+        _ => {
+            rules.check_stored(key.kind, &with_id(key, value))?;
+            (Typed::Other, None)
+        }
+    };
+    let plugins = value.get("plugins").and_then(Value::as_object);
+    let lacking = lacking.or_else(|| unknown_plugin(rules, plugins?));
+    Ok(Usable { typed, lacking })
+}
+
+/// The key says which resource it is, also where the text does not.
+fn with_id<'v>(key: &Key, value: &'v Value) -> Cow<'v, Value> {
+    let named = !matches!(key.kind, Kind::Consumer | Kind::Plugins | Kind::PluginMetadata);
+    match value {
+        Value::Object(map) if named && !map.contains_key("id") => {
+            let mut map = map.clone();
+            map.insert("id".to_owned(), key.own_id().into());
+            Cow::Owned(Value::Object(map))
+        }
+        _ => Cow::Borrowed(value),
+    }
+}
+
+/// The first plugin that does not exist here and must not be left out.
+fn unknown_plugin(rules: &Rules, plugins: &Map<String, Value>) -> Option<String> {
+    let is_skipped = |name: &str| match &rules.unknown {
+        UnknownPlugins::Refuse => false,
+        UnknownPlugins::Skip => true,
+        UnknownPlugins::SkipNamed(names) => names.iter().any(|skipped| skipped == name),
+    };
+    let is_disabled = |conf: &Value| conf.pointer("/_meta/disable") == Some(&Value::Bool(true));
+    plugins
+        .iter()
+        .find(|(name, conf)| {
+            rules.plugins.get(name).is_none() && !is_skipped(name) && !is_disabled(conf)
+        })
+        .map(|(name, _)| format!("unknown plugin [{name}]"))
+}

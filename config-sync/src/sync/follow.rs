@@ -1,0 +1,243 @@
+//! The sync thread's loop.
+
+use std::sync::{Arc, RwLock};
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender};
+use osmia_core::settings::Settings;
+use osmia_core::snapshot::Snapshot;
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::StartError;
+use super::open::{self, Opened};
+use super::serve::Servers;
+use crate::compile::{self, Answer, Compiler, SystemResolver};
+use crate::engine::{Engine, Recorder};
+use crate::plane::Plane;
+use crate::publish::Publisher;
+use crate::state::State;
+use crate::store::{Event, Events};
+
+/// How long the first contents are waited for before the copy on disk is served.
+const FIRST_CONTENTS: Duration = Duration::from_secs(3);
+/// How long the addresses of names are waited for before the first configuration is served.
+const FIRST_NAMES: Duration = Duration::from_secs(5);
+/// How often names without an address are asked for again.
+const ASK_AGAIN: Duration = Duration::from_secs(10);
+/// How often replaced snapshots are freed.
+const FREE: Duration = Duration::from_millis(250);
+/// Most events that are taken together.
+const TOGETHER: usize = 256;
+
+/// What the sync thread is told from outside.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Command {
+    Reload,
+    Stop,
+}
+
+type Answers = Vec<(Arc<str>, Answer)>;
+
+/// The parts of the loop.
+struct Follower {
+    engine: Engine,
+    events: Events,
+    retired: Receiver<Arc<Snapshot>>,
+    answers: (mpsc::UnboundedSender<Answers>, mpsc::UnboundedReceiver<Answers>),
+    /// Questions for names under way.
+    asking: usize,
+}
+
+/// Runs the sync thread until it is told to stop.
+pub(super) async fn run(
+    settings: Settings,
+    workers: usize,
+    publisher: Arc<Publisher>,
+    commands: mpsc::UnboundedReceiver<Command>,
+    retired: Receiver<Arc<Snapshot>>,
+    started: Sender<Result<(), StartError>>,
+) {
+    match prepare(&settings, publisher, retired, workers).await {
+        Ok((follower, plane, servers)) => {
+            // Who started the thread waits for this.
+            let _ = started.send(Ok(()));
+            drop(started);
+            follower.follow(commands, &plane).await;
+            servers.stop().await;
+        }
+        Err(error) => {
+            let _ = started.send(Err(error));
+        }
+    }
+}
+
+async fn prepare(
+    settings: &Settings,
+    publisher: Arc<Publisher>,
+    retired: Receiver<Arc<Snapshot>>,
+    workers: usize,
+) -> Result<(Follower, Plane, Servers), StartError> {
+    let Opened { store, file, journal, records, copy } = open::open(settings).await?;
+    let rules = open::rules(settings);
+    let state = Arc::new(RwLock::new(State::default()));
+    let (applied, watcher) = watch::channel(0);
+    let last_good = copy.as_ref().and_then(|copy| open::last_good(copy, &*store));
+    let recorder = Recorder::start(records.then(|| journal.clone()), copy)?;
+    let plane = Plane {
+        store: Arc::clone(&store),
+        rules: Arc::clone(&rules),
+        journal,
+        publisher: Arc::clone(&publisher),
+        state: Arc::clone(&state),
+        applied: watcher,
+    };
+    let servers = Servers::start(settings, &plane, file, workers)?;
+    let engine = Engine::new(state, Compiler::new(rules), publisher, applied, recorder);
+    let answers = mpsc::unbounded_channel();
+    let mut follower = Follower { engine, events: store.watch(), retired, answers, asking: 0 };
+    if let Some(known) = &last_good {
+        follower.engine.remember(known.clone());
+    }
+    follower.begin(&store.name(), last_good, open::must_load(settings)).await?;
+    Ok((follower, plane, servers))
+}
+
+impl Follower {
+    /// Waits for the first contents.
+    async fn begin(
+        &mut self,
+        name: &str,
+        mut last_good: Option<crate::store::Contents>,
+        must_load: bool,
+    ) -> Result<(), StartError> {
+        let deadline = Instant::now() + FIRST_CONTENTS;
+        while !self.engine.is_configured() {
+            let event = match tokio::time::timeout_at(deadline, self.events.recv()).await {
+                Ok(Some(event)) => event,
+                Ok(None) => Event::Lost { reason: "the store has ended".to_owned() },
+                Err(_) => Event::Lost { reason: format!("no answer within {FIRST_CONTENTS:?}") },
+            };
+            if let (Event::Refused { reason } | Event::Lost { reason }, true) = (&event, must_load)
+            {
+                let (source_name, reason) = (name.to_owned(), reason.clone());
+                return Err(StartError::Load { source_name, reason });
+            }
+            let lost = matches!(event, Event::Lost { .. });
+            self.engine.apply(vec![event]);
+            if lost {
+                match last_good.take() {
+                    Some(contents) => {
+                        let (revision, items) = (contents.revision, contents.items.len());
+                        tracing::warn!(
+                            store = name,
+                            revision,
+                            items,
+                            "serving the last good configuration from the copy on disk"
+                        );
+                        self.engine.apply_copy(contents);
+                    }
+                    None => tracing::error!(
+                        store = name,
+                        "no configuration: the store cannot be reached and there is no copy on \
+                         disk; requests are answered with 503 until it is"
+                    ),
+                }
+                break;
+            }
+        }
+        self.first_names().await;
+        Ok(())
+    }
+
+    /// Names are asked for before traffic needs them, but not for ever.
+    async fn first_names(&mut self) {
+        self.ask();
+        let deadline = Instant::now() + FIRST_NAMES;
+        while self.asking > 0 {
+            match tokio::time::timeout_at(deadline, self.answers.1.recv()).await {
+                Ok(Some(answers)) => self.answered(answers),
+                _ => return,
+            }
+        }
+    }
+
+    async fn follow(mut self, mut commands: mpsc::UnboundedReceiver<Command>, plane: &Plane) {
+        let mut free = tokio::time::interval(FREE);
+        free.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut again = tokio::time::interval_at(Instant::now() + ASK_AGAIN, ASK_AGAIN);
+        let mut ended = false;
+        loop {
+            tokio::select! {
+                event = self.events.recv(), if !ended => match event {
+                    Some(event) => self.take(event),
+                    None => {
+                        tracing::error!("the store has ended: the configuration stays as it is");
+                        ended = true;
+                    }
+                },
+                command = commands.recv() => match command {
+                    Some(Command::Reload) => {
+                        plane.store.refresh();
+                        let names = self.engine.names(false);
+                        self.ask_for(names);
+                    }
+                    Some(Command::Stop) | None => return,
+                },
+                Some(answers) = self.answers.1.recv() => self.answered(answers),
+                _ = again.tick() => {
+                    let names = self.engine.names(true);
+                    self.ask_for(names);
+                }
+                _ = free.tick() => self.free(),
+            }
+        }
+    }
+
+    /// Takes an event and whatever else is waiting, so that changes that come fast are published
+    /// together.
+    fn take(&mut self, event: Event) {
+        let mut events = vec![event];
+        while events.len() < TOGETHER
+            && let Ok(event) = self.events.try_recv()
+        {
+            events.push(event);
+        }
+        self.engine.apply(events);
+        self.free();
+        self.ask();
+    }
+
+    fn free(&self) {
+        while let Ok(snapshot) = self.retired.try_recv() {
+            drop(snapshot);
+        }
+    }
+
+    fn ask(&mut self) {
+        let names = self.engine.unasked_names();
+        self.ask_for(names);
+    }
+
+    /// Asks for names on threads that may block, a few at a time.
+    fn ask_for(&mut self, names: Vec<Arc<str>>) {
+        const PER_TASK: usize = 32;
+        for names in names.chunks(PER_TASK) {
+            let (names, answers) = (names.to_vec(), self.answers.0.clone());
+            self.asking += 1;
+            tokio::task::spawn_blocking(move || {
+                let ask = |name: Arc<str>| {
+                    let answer = compile::ask(&SystemResolver, &name);
+                    (name, answer)
+                };
+                // Fails only when the sync thread has ended.
+                let _ = answers.send(names.into_iter().map(ask).collect());
+            });
+        }
+    }
+
+    fn answered(&mut self, answers: Answers) {
+        self.asking = self.asking.saturating_sub(1);
+        self.engine.resolved(answers);
+    }
+}
