@@ -1,5 +1,6 @@
 //! A client of the Admin, Control and status API.
 
+use std::fmt::Write as _;
 use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
@@ -48,9 +49,9 @@ impl Api {
     pub fn send(self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Message {
         let mut head = format!("{method} {path} HTTP/1.1\r\nHost: api.test\r\n");
         for (name, value) in headers {
-            head.push_str(&format!("{name}: {value}\r\n"));
+            write!(head, "{name}: {value}\r\n").unwrap();
         }
-        head.push_str(&format!("Content-Length: {}\r\n\r\n", body.len()));
+        write!(head, "Content-Length: {}\r\n\r\n", body.len()).unwrap();
         Client::connect(self.addr).exchange([head.as_bytes(), body].concat())
     }
 

@@ -50,7 +50,7 @@ impl Traffic {
     }
 
     /// Every request was answered as it should be.
-    fn is_unharmed(self) {
+    fn ends_unharmed(self) {
         self.goes_on();
         self.stop.store(true, Ordering::Release);
         for client in self.clients {
@@ -88,7 +88,7 @@ impl Changes {
         assert!(done, "no member takes a write");
     }
 
-    fn write_many<'e>(&mut self, count: usize, members: &[&'e Etcd]) {
+    fn write_many(&mut self, count: usize, members: &[&Etcd]) {
         for _ in 0..count {
             self.write(members.iter().copied());
         }
@@ -186,7 +186,7 @@ fn a_cluster_of_three_loses_one_after_the_other() {
     }
     traffic.goes_on();
     converges(&gateway, &members[2]);
-    traffic.is_unharmed();
+    traffic.ends_unharmed();
 }
 
 fn leader_of(members: &[Etcd]) -> usize {
@@ -225,9 +225,9 @@ fn one_member_is_killed_stopped_and_cut_off() {
     // Cut off, and the line goes silent, while etcd goes on and forgets its history.
     for (compacted, silent) in [(false, false), (true, false), (false, true), (true, true)] {
         if silent {
-            relay.stall()
+            relay.stall();
         } else {
-            relay.cut()
+            relay.cut();
         }
         changes.write_many(20, &[&etcd]);
         if compacted {
@@ -238,7 +238,7 @@ fn one_member_is_killed_stopped_and_cut_off() {
         changes.write_many(5, &[&etcd]);
         converges(&gateway, &etcd);
     }
-    traffic.is_unharmed();
+    traffic.ends_unharmed();
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn an_older_snapshot_is_what_counts_then() {
     etcd.restart();
     changes.write_many(30, &[&etcd]);
     converges(&gateway, &etcd);
-    traffic.is_unharmed();
+    traffic.ends_unharmed();
 }
 
 #[test]
@@ -303,7 +303,7 @@ fn an_etcd_that_is_empty_all_of_a_sudden_is_not_believed() {
     changes.write_many(10, &[&etcd]);
     converges(&gateway, &etcd);
     assert!(metric("\nosmia_config_refused 0\n"));
-    traffic.is_unharmed();
+    traffic.ends_unharmed();
 }
 
 #[test]

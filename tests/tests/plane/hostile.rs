@@ -56,7 +56,7 @@ impl Target {
 
     /// Nothing has been stored, and traffic is served on the connection that was there before.
     #[track_caller]
-    fn is_unharmed(mut self) {
+    fn ends_unharmed(mut self) {
         assert_eq!(self.gateway.admin().everything(), self.stored, "something was stored");
         assert_eq!(self.traffic.get("/alive").text(), "alive");
         assert_eq!(self.gateway.get("/alive").text(), "alive");
@@ -164,7 +164,7 @@ fn bodies_that_are_not_json() {
     }
     let (_, reason) = target.refuses("PUT", "/routes/1", "{abc}");
     assert!(reason.starts_with("invalid request body: "), "{reason}");
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -180,7 +180,7 @@ fn nesting_of_100_000_levels() {
         }
     }
     let yaml = [("X-API-KEY", KEY), ("Content-Type", "application/yaml")];
-    let blocks = (0..1_000).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let blocks = (0..1_000).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
     for body in [&lists, &objects, &"[".repeat(LEVELS), &blocks] {
         let path = "/apisix/admin/configs/validate";
         let response = target.gateway.admin().send("POST", path, &yaml, body.as_bytes());
@@ -188,7 +188,7 @@ fn nesting_of_100_000_levels() {
     }
     let filter = format!("/routes?filter={}", "%5B".repeat(10_000));
     target.call("GET", &filter, b"");
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn bodies_that_are_no_objects() {
     for body in ["", "1", "\"text\"", "[]", "[{}]", "[1]", "{}", "true"] {
         target.refuses("PATCH", "/routes/1/hosts", body);
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// A value that a schema does not take.
@@ -282,7 +282,7 @@ fn fields_of_wrong_types_and_unknown_fields() {
     ] {
         target.refuses("POST", "/rollback", body.to_string());
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -304,7 +304,7 @@ fn plugins_that_do_not_exist() {
         target.refuses("GET", &format!("/schema/{name}"), "");
         target.refuses("POST", &format!("/schema/validate/{name}"), "{}");
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// Ids as they stand in a path.
@@ -417,7 +417,7 @@ fn ids_that_are_no_ids() {
     for path in ["/routes/%2F", "/routes//", "/%2Froutes"] {
         assert_eq!(target.call("GET", path, b"").body, target.call("GET", "/routes", b"").body);
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -479,7 +479,7 @@ fn numbers_that_are_too_large() {
     }
     let path = "/routes?page=99999999999999999999&page_size=10";
     assert_eq!(json_of(&target.call("GET", path, b""))["list"], json!([]));
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -505,7 +505,7 @@ fn a_name_that_occurs_twice() {
     assert_eq!(refusal(&response).0, 400);
     let mut stored = target.stored.clone();
     stored["export"]["revision"] = (stored["export"]["revision"].as_u64().unwrap() + 2).into();
-    Target { stored, ..target }.is_unharmed();
+    Target { stored, ..target }.ends_unharmed();
 }
 
 #[test]
@@ -556,7 +556,7 @@ fn verbs_and_paths_that_do_not_exist() {
             target.gateway.admin().send("PUT", path, &[("X-API-KEY", KEY)], good.as_bytes());
         assert_eq!(response.status(), 404, "{path}: {response}");
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -584,7 +584,7 @@ fn contents_of_wrong_types() {
             assert_eq!(refusal(&response).0, 400, "{method} {path} {kind}");
         }
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// A body as chunks of 10,000 bytes.
@@ -636,7 +636,7 @@ fn bodies_beyond_the_cap() {
         assert!(!answer.is_empty() || path != "/transaction", "{path}: no answer");
     }
     assert!(target.gateway.peak() < 600 << 20, "{} MiB", target.gateway.peak() >> 20);
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 /// Sends chunks up to `limit` bytes, or until they are not taken any more; the answer and how much
@@ -646,7 +646,7 @@ fn flood(addr: SocketAddr, head: &[u8], limit: usize) -> (String, usize) {
     stream.set_read_timeout(Some(FAILSAFE)).unwrap();
     stream.set_write_timeout(Some(FAILSAFE)).unwrap();
     stream.write_all(head).unwrap();
-    let part = [b"10000\r\n".as_slice(), &[b' '; 0x10000], b"\r\n"].concat();
+    let part = [b"10000\r\n".as_slice(), &vec![b' '; 0x10000], b"\r\n"].concat();
     let mut sent = 0;
     while sent < limit && stream.write_all(&part).is_ok() {
         sent += part.len();
@@ -736,7 +736,7 @@ fn broken_http() {
             assert!(refused || text.starts_with("HTTP/1.1 501"), "{shown}:\n{text}");
         }
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
 
 #[test]
@@ -779,7 +779,7 @@ fn clients_that_are_slow() {
     drop((slow, deaf));
     let mut stored = target.stored.clone();
     stored["export"]["revision"] = (stored["export"]["revision"].as_u64().unwrap() + 3).into();
-    Target { stored, ..target }.is_unharmed();
+    Target { stored, ..target }.ends_unharmed();
 }
 
 #[test]
@@ -821,5 +821,5 @@ fn the_control_and_status_apis() {
         let response = target.gateway.control().send("GET", path, &[], b"");
         assert!((400..500).contains(&response.status()), "{path}: {response}");
     }
-    target.is_unharmed();
+    target.ends_unharmed();
 }
