@@ -226,13 +226,14 @@ impl Memory {
             return Ok(Outcome::Conflict);
         }
         inner.revision += 1;
-        let previous = transaction.ops.into_iter().map(|op| match op {
-            Op::Put { path, value, .. } => inner.put(&path, value),
-            Op::Delete { path } => inner.items.remove(&path),
-        });
-        let previous = previous.collect();
+        for op in transaction.ops {
+            match op {
+                Op::Put { path, value, .. } => inner.put(&path, value),
+                Op::Delete { path } => inner.items.remove(&path),
+            };
+        }
         self.follow(&inner);
-        Ok(Outcome::Committed { revision: inner.revision, previous })
+        Ok(Outcome::Committed { revision: inner.revision })
     }
 }
 

@@ -144,15 +144,13 @@ impl Compiler {
                 let parsed = self.parse(round.state, keys);
                 for (key, parsed) in keys.iter().zip(parsed) {
                     let examined = self.examine(&mut round, key, parsed);
+                    let names = self.builder.names.begin(key);
                     self.take(&mut round, key, examined);
+                    self.builder.names.end(key, names);
                 }
             }
         }
         self.builder.settle();
-        if dirty.len() > 1 || !round.before.is_empty() {
-            let state = &*round.state;
-            self.builder.names.forget(|key| state.get(key).is_some());
-        }
         round.changed
     }
 

@@ -52,6 +52,7 @@ fn preferred(all: &[IpAddr]) -> Option<Vec<IpAddr>> {
 #[derive(Debug, Default)]
 pub(super) struct Names {
     known: HashMap<Arc<str>, Named>,
+    by_user: HashMap<Key, Vec<Arc<str>>>,
     /// Names that nobody has asked for yet.
     unasked: Vec<Arc<str>>,
 }
@@ -79,14 +80,18 @@ impl Names {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
         }
-        if !self.known.contains_key(host) {
-            let name: Arc<str> = host.into();
+        let name = match self.known.get_key_value(host) {
+            Some((name, _)) => Arc::clone(name),
+            None => Arc::from(host),
+        };
+        let named = self.known.entry(Arc::clone(&name)).or_insert_with(|| {
             self.unasked.push(Arc::clone(&name));
-            self.known.insert(name, Named::default());
-        }
-        let Some(named) = self.known.get_mut(host) else { return Err(NoAddress::Pending) };
-        if !named.users.contains(user) {
-            named.users.insert(user.clone());
+            Named::default()
+        });
+        named.users.insert(user.clone());
+        let used = self.by_user.entry(user.clone()).or_default();
+        if !used.contains(&name) {
+            used.push(name);
         }
         match &named.answer {
             None => Err(NoAddress::Pending),
@@ -120,12 +125,24 @@ impl Names {
         named.users.clone()
     }
 
-    /// Forgets names that none of the resources in `exists` uses any more.
-    pub(super) fn forget(&mut self, exists: impl Fn(&Key) -> bool) {
-        self.known.retain(|_, named| {
-            named.users.retain(|user| exists(user));
-            !named.users.is_empty()
-        });
+    /// The names that `user` has asked for, before it is compiled anew.
+    pub(super) fn begin(&mut self, user: &Key) -> Vec<Arc<str>> {
+        self.by_user.remove(user).unwrap_or_default()
+    }
+
+    /// Forgets those of the names `before` that `user` did not ask for again.
+    pub(super) fn end(&mut self, user: &Key, before: Vec<Arc<str>>) {
+        let used = self.by_user.get(user);
+        for name in before {
+            if used.is_some_and(|used| used.contains(&name)) {
+                continue;
+            }
+            let Some(named) = self.known.get_mut(&name) else { continue };
+            named.users.remove(user);
+            if named.users.is_empty() {
+                self.known.remove(&name);
+            }
+        }
     }
 }
 
@@ -179,10 +196,31 @@ mod tests {
         assert!(names.answer("a", Ok(ips(&["10.0.0.1"]))).is_empty());
         assert!(names.answer("a", Err("no such name".into())).is_empty());
         assert_eq!(names.addresses("a", &one), Ok(ips(&["10.0.0.1"])));
-        names.forget(|key| *key == two);
-        assert_eq!(names.answer("a", Ok(ips(&["10.0.0.2"]))), BTreeSet::from([two]));
-        names.forget(|_| false);
-        assert!(names.all(false).is_empty());
+    }
+
+    #[test]
+    fn a_name_lasts_as_long_as_somebody_uses_it() {
+        let mut names = Names::default();
+        let (one, two) = (Key::new(Kind::Upstream, "1"), Key::new(Kind::Route, "2"));
+        for user in [&one, &two] {
+            let before = names.begin(user);
+            let _ = names.addresses("a", user);
+            names.end(user, before);
+        }
+        names.answer("a", Ok(ips(&["10.0.0.1"])));
+        // Still used, then another one, then none.
+        for hosts in [&["a"][..], &["b"], &[]] {
+            let before = names.begin(&one);
+            for host in hosts {
+                let _ = names.addresses(host, &one);
+            }
+            names.end(&one, before);
+        }
+        assert_eq!(names.all(false), ["a".into()]);
+        assert_eq!(names.answer("a", Ok(ips(&["10.0.0.2"]))), BTreeSet::from([two.clone()]));
+        let before = names.begin(&two);
+        names.end(&two, before);
+        assert!(names.known.is_empty() && names.by_user.is_empty());
     }
 
     #[test]

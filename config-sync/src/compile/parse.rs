@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 use osmia_core::resource::{self, Key, Kind};
-use osmia_core::rules::{Rules, UnknownPlugins};
+use osmia_core::rules::Rules;
 use serde_json::{Map, Value};
 
 use crate::references::dependencies;
@@ -38,8 +38,10 @@ const PARALLEL: usize = 512;
 /// Reads many texts, on several threads when it pays.
 pub(super) fn parse_all(rules: &Rules, texts: &[(&Key, &[u8])]) -> Vec<Parsed> {
     let one = |(key, text): &(&Key, &[u8])| parse(rules, key, text);
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(8);
-    if texts.len() < PARALLEL || threads == 1 {
+    // Asking for the number of processors reads files: not for a few texts.
+    let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(8);
+    let threads = if texts.len() < PARALLEL { 1 } else { cores() };
+    if threads == 1 {
         return texts.iter().map(one).collect();
     }
     let share = texts.len().div_ceil(threads);
@@ -114,16 +116,11 @@ fn with_id<'v>(key: &Key, value: &'v Value) -> Cow<'v, Value> {
 
 /// The first plugin that does not exist here and must not be left out.
 fn unknown_plugin(rules: &Rules, plugins: &Map<String, Value>) -> Option<String> {
-    let is_skipped = |name: &str| match &rules.unknown {
-        UnknownPlugins::Refuse => false,
-        UnknownPlugins::Skip => true,
-        UnknownPlugins::SkipNamed(names) => names.iter().any(|skipped| skipped == name),
-    };
     let is_disabled = |conf: &Value| conf.pointer("/_meta/disable") == Some(&Value::Bool(true));
     plugins
         .iter()
         .find(|(name, conf)| {
-            rules.plugins.get(name).is_none() && !is_skipped(name) && !is_disabled(conf)
+            rules.plugins.get(name).is_none() && !rules.unknown.skips(name) && !is_disabled(conf)
         })
         .map(|(name, _)| format!("unknown plugin [{name}]"))
 }

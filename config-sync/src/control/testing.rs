@@ -141,7 +141,7 @@ impl MemoryStore {
         self.follow(&inner);
         drop(inner);
         self.applied.send_replace(revision);
-        Outcome::Committed { revision, previous }
+        Outcome::Committed { revision }
     }
 
     fn follow(&self, inner: &Inner) {

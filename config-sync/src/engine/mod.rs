@@ -44,6 +44,14 @@ struct Batch {
     records: Vec<Record>,
     /// Whether the contents came as a whole.
     loaded: bool,
+    /// Whether anybody wants to know what was before and after.
+    keeps_history: bool,
+}
+
+impl Batch {
+    fn changed(before: HashMap<Key, Option<Stored>>) -> Vec<Changed> {
+        before.into_iter().map(|(key, before)| Changed { key, before }).collect()
+    }
 }
 
 impl Engine {
@@ -82,7 +90,7 @@ impl Engine {
     pub(crate) fn apply(&mut self, events: Vec<Event>) {
         let state = Arc::clone(&self.state);
         let mut state = write(&state);
-        let mut batch = Batch::default();
+        let mut batch = Batch { keeps_history: self.recorder.has_journal(), ..Batch::default() };
         for event in events {
             match event {
                 Event::Load(contents) => self.load(&mut state, contents, &mut batch),
@@ -98,9 +106,8 @@ impl Engine {
                 Event::Restored => recovered(&mut state),
             }
         }
-        let Batch { before, entries, mut records, loaded } = batch;
-        let changed: Vec<Changed> =
-            before.into_iter().map(|(key, before)| Changed { key, before }).collect();
+        let Batch { before, entries, mut records, loaded, .. } = batch;
+        let changed = Batch::changed(before);
         let count = changed.len();
         let changed = self.compiler.update(&mut state, changed);
         let revision = state.revision;
@@ -127,8 +134,7 @@ impl Engine {
         let mut batch = Batch::default();
         state.source.from_copy = true;
         replace(&mut state, &contents, &mut batch);
-        let keys = batch.before.into_iter();
-        let changed: Vec<Changed> = keys.map(|(key, before)| Changed { key, before }).collect();
+        let changed = Batch::changed(batch.before);
         let count = changed.len();
         self.compiler.update(&mut state, changed);
         self.configured = true;
@@ -150,14 +156,15 @@ impl Engine {
     fn load(&mut self, state: &mut State, contents: Contents, batch: &mut Batch) {
         recovered(state);
         state.source.from_copy = false;
+        let keeps_history = batch.keeps_history;
+        batch.keeps_history &= self.configured;
         let mut changes = replace(state, &contents, batch);
+        batch.keeps_history = keeps_history;
         if !self.configured {
             match self.known.take() {
-                Some(known) => changes = difference(&known, &contents),
-                None => {
-                    changes.clear();
-                    batch.records.push(Record::Begin(contents.revision));
-                }
+                Some(known) if keeps_history => changes = difference(&known, &contents),
+                Some(_) => {}
+                None => batch.records.push(Record::Begin(contents.revision)),
             }
         }
         if !changes.is_empty() {
@@ -199,10 +206,8 @@ pub fn snapshot_of(rules: Arc<Rules>, resources: Vec<Resource>) -> (Snapshot, Ve
     });
     let contents = Contents { revision: 1, items: items.collect() };
     replace(&mut state, &contents, &mut batch);
-    let keys = batch.before.into_iter();
-    let changed = keys.map(|(key, before)| Changed { key, before }).collect();
     let mut compiler = Compiler::new(rules);
-    compiler.update(&mut state, changed);
+    compiler.update(&mut state, Batch::changed(batch.before));
     let bad = state.quarantine.iter().map(|(key, item)| format!("{key}: {}", item.reason));
     let missing =
         state.users.iter().filter(|(to, _)| state.get(to).is_none()).flat_map(|(to, users)| {
@@ -265,9 +270,21 @@ fn refuse(state: &mut State, reason: String) {
 
 fn take_commit(state: &mut State, commit: &Commit, batch: &mut Batch) {
     let mut changes = Vec::with_capacity(commit.changes.len());
-    for (place, change) in commit.changes.iter().enumerate() {
+    // A later load meets what one commit created sorted by path: the order must be the same now.
+    let changes_made = commit.changes.iter();
+    let mut created: Vec<&str> = changes_made
+        .filter_map(|change| match change {
+            Change::Put(item) if item.created == commit.revision => Some(item.path.as_str()),
+            _ => None,
+        })
+        .collect();
+    created.sort_unstable();
+    for change in &commit.changes {
         changes.extend(match change {
-            Change::Put(item) => put(state, item, place as u64, batch),
+            Change::Put(item) => {
+                let place = created.binary_search(&item.path.as_str()).map_or(0, |rank| rank + 1);
+                put(state, item, place as u64, batch)
+            }
             Change::Delete { path } => Key::parse(path).and_then(|key| delete(state, &key, batch)),
         });
     }
@@ -286,7 +303,7 @@ fn replace(state: &mut State, contents: &Contents, batch: &mut Batch) -> Vec<Ent
         let Some(key) = Key::parse(&item.path) else { continue };
         let place = places.entry(item.created).or_default();
         *place += 1;
-        changes.extend(put_key(state, &key, item, *place, batch));
+        changes.extend(put_key(state, &key, item, order(item.created, *place), batch));
         seen.entry(key.kind).or_default().insert(key.id);
     }
     let mut gone = Vec::new();
@@ -322,39 +339,47 @@ fn difference(before: &Contents, after: &Contents) -> Vec<EntryChange> {
     changes
 }
 
+/// Takes what a commit wrote. What was there before keeps its place.
 fn put(state: &mut State, item: &Item, place: u64, batch: &mut Batch) -> Option<EntryChange> {
-    put_key(state, &Key::parse(&item.path)?, item, place, batch)
+    let key = Key::parse(&item.path)?;
+    let before = state.get(&key).filter(|before| before.created == item.created);
+    let order = before.map_or_else(|| order(item.created, place), |before| before.order);
+    put_key(state, &key, item, order, batch)
+}
+
+/// Orders resources by when they were created, and those of one revision by their place in it.
+fn order(created: u64, place: u64) -> u64 {
+    (created << PLACES) | place.min((1 << PLACES) - 1)
 }
 
 fn put_key(
     state: &mut State,
     key: &Key,
     item: &Item,
-    place: u64,
+    order: u64,
     batch: &mut Batch,
 ) -> Option<EntryChange> {
-    let stored = Stored {
-        value: item.value.clone(),
-        created: item.created,
-        modified: item.modified,
-        order: (item.created << PLACES) | place.min((1 << PLACES) - 1),
-    };
+    let stored =
+        Stored { value: item.value.clone(), created: item.created, modified: item.modified, order };
     let table = state.kinds.entry(key.kind).or_default();
     if table.get(&key.id) == Some(&stored) {
         return None;
     }
-    let after = Some(stored.value.clone());
     let before = table.insert(Arc::clone(&key.id), stored);
     let text = before.as_ref().map(|before| before.value.clone());
     batch.before.entry(key.clone()).or_insert(before);
-    (text != after).then(|| EntryChange { path: item.path.clone(), before: text, after })
+    let differs = || text.as_ref() != Some(&item.value);
+    if !batch.keeps_history || !differs() {
+        return None;
+    }
+    Some(EntryChange { path: item.path.clone(), before: text, after: Some(item.value.clone()) })
 }
 
 fn delete(state: &mut State, key: &Key, batch: &mut Batch) -> Option<EntryChange> {
     let before = state.kinds.get_mut(&key.kind)?.remove(&key.id)?;
     let text = Some(before.value.clone());
     batch.before.entry(key.clone()).or_insert(Some(before));
-    Some(EntryChange { path: key.path(), before: text, after: None })
+    batch.keeps_history.then(|| EntryChange { path: key.path(), before: text, after: None })
 }
 
 #[cfg(test)]

@@ -71,6 +71,11 @@ impl Recorder {
         self.copy_stale
     }
 
+    /// Whether entries are written down.
+    pub(crate) fn has_journal(&self) -> bool {
+        self.has_journal
+    }
+
     pub(crate) fn record(&mut self, records: Vec<Record>) {
         let Some(sender) = &self.sender else { return };
         for record in records {

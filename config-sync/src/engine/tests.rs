@@ -488,10 +488,13 @@ proptest! {
         let mut fixture = Fixture::default();
         fixture.load();
         for changes in changes {
-            let mut distinct = BTreeMap::new();
-            distinct.extend(changes);
-            let changes: Vec<_> =
-                distinct.iter().map(|(path, value)| (path.as_str(), value.clone())).collect();
+            // Each path once, in any order.
+            let mut seen = std::collections::BTreeSet::new();
+            let changes: Vec<_> = changes
+                .iter()
+                .filter(|(path, _)| seen.insert(path.as_str()))
+                .map(|(path, value)| (path.as_str(), value.clone()))
+                .collect();
             let event = fixture.commit(&changes);
             fixture.engine.apply(vec![event]);
         }

@@ -146,12 +146,10 @@ pub struct Transaction {
 /// What became of a transaction.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Outcome {
-    /// Durable. `previous` holds, for each op in order, the item it replaced or deleted.
+    /// Durable.
     Committed {
-        /// The commit's revision.
+        /// The store's revision after it.
         revision: u64,
-        /// Per op, what was there before.
-        previous: Vec<Option<Item>>,
     },
     /// A guard did not hold; nothing was written.
     Conflict,
@@ -195,6 +193,7 @@ pub trait Store: fmt::Debug + Send + Sync {
     async fn list(&self, prefix: &str) -> Result<Contents, StoreError>;
 
     /// Writes. When it returns `Committed`, the change is durable and every watcher will see it.
+    /// Transactions of one author that wait together may become one commit.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError>;
 
     /// Follows all changes from now on, beginning with the whole contents.

@@ -232,6 +232,55 @@ async fn emptied_and_filled_again() {
     mirror.settle(&etcd).await;
 }
 
+/// A gateway's view of an etcd that held ten routes, was wiped and has been given one of them.
+async fn wiped_with_one_of_ten() -> (Arc<Etcd>, EtcdStore, Mirror) {
+    let etcd = start().await;
+    let store = store(&[etcd.url()]);
+    commit(&store, (0..10).map(|id| put(&format!("routes/{id}"), "{}")).collect()).await;
+    let mut mirror = Mirror::of(&store).await;
+    let etcd = with(etcd, |etcd| {
+        etcd.kill();
+        etcd.wipe();
+        etcd.restart();
+    })
+    .await;
+    mirror.until("refused", |mirror| mirror.refused.len() == 1).await;
+    foreign(&etcd, "0").await;
+    (etcd, store, mirror)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_in_an_emptied_store_is_no_configuration() {
+    let (etcd, store, mut mirror) = wiped_with_one_of_ten().await;
+    for id in 1..4 {
+        foreign(&etcd, &id.to_string()).await;
+    }
+    mirror.during(Duration::from_secs(1)).await;
+    drop(store);
+    assert_eq!((mirror.contents.len(), mirror.loads), (10, 1));
+    foreign(&etcd, "4").await;
+    mirror.settle(&etcd).await;
+    assert_eq!((mirror.contents.len(), mirror.loads), (5, 2));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_operator_may_want_next_to_nothing() {
+    let (etcd, store, mut mirror) = wiped_with_one_of_ten().await;
+    assert_eq!(mirror.loads, 1);
+    store.refresh();
+    mirror.settle(&etcd).await;
+    assert_eq!((mirror.contents.len(), mirror.loads), (1, 2));
+    // What was said then does not count for the next time.
+    let etcd = with(etcd, |etcd| {
+        etcd.kill();
+        etcd.wipe();
+        etcd.restart();
+    })
+    .await;
+    mirror.until("refused again", |mirror| mirror.refused.len() == 2).await;
+    drop(etcd);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn emptied_by_deletes_or_with_consent() {
     let etcd = start().await;

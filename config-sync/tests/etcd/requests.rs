@@ -1,6 +1,7 @@
 //! Reads and writes, and their limits.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use osmia_config_sync::store::{Change, Guard, Op, Outcome, Store as _, StoreError, Transaction};
@@ -40,7 +41,7 @@ async fn what_is_written_is_read_and_watched_with_its_author() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn guards_and_previous_values() {
+async fn guards_hold_or_nothing_is_written() {
     let etcd = blocking(Etcd::start).await;
     let store = store(&[etcd.url()]);
     let guarded = |guard: Guard, ops: Vec<Op>| Transaction {
@@ -50,8 +51,7 @@ async fn guards_and_previous_values() {
     };
     let absent = || Guard::Absent("routes/1".to_owned());
     let created = store.commit(guarded(absent(), vec![put("routes/1", "1")])).await.unwrap();
-    let Outcome::Committed { revision, previous } = created else { panic!("{created:?}") };
-    assert_eq!(previous, [None]);
+    let Outcome::Committed { revision } = created else { panic!("{created:?}") };
     let again = store.commit(guarded(absent(), vec![put("routes/1", "2")])).await.unwrap();
     assert_eq!(again, Outcome::Conflict);
     let exists = Guard::Exists("routes/2".to_owned());
@@ -61,11 +61,9 @@ async fn guards_and_previous_values() {
     let unmodified = || Guard::Unmodified("routes/1".to_owned(), revision);
     let ops = vec![delete("routes/3"), put("routes/1", "3"), put("routes/4", "4")];
     let replaced = store.commit(guarded(unmodified(), ops)).await.unwrap();
-    let Outcome::Committed { previous, .. } = replaced else { panic!("{replaced:?}") };
-    assert_eq!((&previous[0], &previous[2]), (&None, &None));
-    let item = previous[1].as_ref().unwrap();
-    assert_eq!((item.path.as_str(), &item.value), ("routes/1", &Bytes::from_static(b"1")));
-    assert_eq!((item.created, item.modified), (revision, revision));
+    let Outcome::Committed { revision: second } = replaced else { panic!("{replaced:?}") };
+    let item = store.get("routes/1").await.unwrap().unwrap();
+    assert_eq!((&item.value, item.created, item.modified), (&"3".into(), revision, second));
     let late = store.commit(guarded(unmodified(), vec![delete("routes/1")])).await.unwrap();
     assert_eq!(late, Outcome::Conflict);
     assert_eq!(etcd.contents("/apisix/routes/").len(), 2);
@@ -215,4 +213,86 @@ async fn those_who_wait_for_a_connection_share_its_failure() {
         }
     };
     tokio::time::timeout(osmia_tests::FAILSAFE, all).await.expect("all fail together");
+}
+
+/// Commits all at once; the outcomes in order.
+async fn together(store: &Arc<EtcdStore>, transactions: Vec<Transaction>) -> Vec<Outcome> {
+    let commits: Vec<_> = transactions
+        .into_iter()
+        .map(|transaction| {
+            let store = Arc::clone(store);
+            tokio::spawn(async move { store.commit(transaction).await.unwrap() })
+        })
+        .collect();
+    let mut outcomes = Vec::new();
+    for commit in commits {
+        outcomes.push(commit.await.unwrap());
+    }
+    outcomes
+}
+
+fn guarded(guard: Guard, op: Op) -> Transaction {
+    Transaction { guards: vec![guard], ..transaction(vec![op]) }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn writes_that_wait_together_go_together_each_by_its_own_guards() {
+    let etcd = Arc::new(blocking(Etcd::start).await);
+    let store = Arc::new(store(&[etcd.url()]));
+    let mut mirror = Mirror::of(&store).await;
+    let path = |id: usize| format!("routes/{id}");
+    let create = (0..64).map(|id| guarded(Guard::Absent(path(id)), put(&path(id), "1"))).collect();
+    let mut revisions = Vec::new();
+    for (id, outcome) in together(&store, create).await.into_iter().enumerate() {
+        let Outcome::Committed { revision } = outcome else { panic!("{id}: {outcome:?}") };
+        let item = store.get(&path(id)).await.unwrap().unwrap();
+        assert_eq!((item.created, item.modified), (revision, revision));
+        revisions.push(revision);
+    }
+    let distinct: BTreeSet<_> = revisions.iter().collect();
+    assert!(distinct.len() < 64, "each went by itself");
+
+    // Every third is there already, every third one goes, and the rest is changed.
+    let change = (0..64).map(|id| match id % 3 {
+        0 => guarded(Guard::Absent(path(id)), put(&path(id), "2")),
+        1 => guarded(Guard::Exists(path(id)), delete(&path(id))),
+        _ => guarded(Guard::Unmodified(path(id), revisions[id]), put(&path(id), "3")),
+    });
+    let outcomes = together(&store, change.collect()).await;
+    for (id, outcome) in outcomes.iter().enumerate() {
+        assert_eq!(id % 3 == 0, *outcome == Outcome::Conflict, "{id}: {outcome:?}");
+        let value = store.get(&path(id)).await.unwrap().map(|item| item.value);
+        assert_eq!(value, [Some("1".into()), None, Some("3".into())][id % 3], "{id}");
+    }
+    mirror.settle(&etcd).await;
+    let tester = Some(author("tester"));
+    assert!(mirror.commits.iter().all(|commit| commit.author == tester));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_who_create_the_same_one_wins() {
+    let etcd = Arc::new(blocking(Etcd::start).await);
+    let store = Arc::new(store(&[etcd.url()]));
+    for round in 0..5 {
+        let path = format!("routes/{round}");
+        let all = (0..24).map(|id: usize| {
+            guarded(Guard::Absent(path.clone()), put(&path, &format!("{{\"by\":{id}}}")))
+        });
+        let outcomes = together(&store, all.collect()).await;
+        let winners: Vec<_> =
+            outcomes.iter().filter(|outcome| **outcome != Outcome::Conflict).collect();
+        assert_eq!(winners.len(), 1);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_together_is_written_one_by_one() {
+    // Two writes are too many, an own one with its author is not.
+    let etcd = blocking(|| Etcd::start_with(&["--max-txn-ops", "2"])).await;
+    let store = Arc::new(store(&[etcd.url()]));
+    let all = (0..24).map(|id: usize| transaction(vec![put(&format!("routes/{id}"), "{}")]));
+    for outcome in together(&store, all.collect()).await {
+        assert!(matches!(outcome, Outcome::Committed { .. }), "{outcome:?}");
+    }
+    assert_eq!(store.list("routes/").await.unwrap().items.len(), 24);
 }

@@ -62,7 +62,6 @@ macro_rules! writing {
     ($module:ident, $watching:ident, $subject:ty) => {
         cases! { $module, $subject, writing:
             created_and_modified_revisions
-            previous_items_are_reported
             guard_absent
             guard_exists
             guard_unmodified

@@ -70,10 +70,10 @@ pub async fn commit(store: &dyn Store, guards: Vec<Guard>, ops: Vec<Op>) -> Outc
     store.commit(transaction).await.unwrap()
 }
 
-/// Commits without guards; the revision and what was there before.
-pub async fn committed(store: &dyn Store, ops: Vec<Op>) -> (u64, Vec<Option<Item>>) {
+/// Commits without guards; the revision.
+pub async fn committed(store: &dyn Store, ops: Vec<Op>) -> u64 {
     match commit(store, Vec::new(), ops).await {
-        Outcome::Committed { revision, previous } => (revision, previous),
+        Outcome::Committed { revision } => revision,
         Outcome::Conflict => panic!("a conflict without guards"),
     }
 }

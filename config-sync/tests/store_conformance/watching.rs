@@ -26,8 +26,7 @@ fn writer(
     tokio::spawn(async move {
         let mut revisions = Vec::new();
         for version in 0..count {
-            let (revision, _) =
-                committed(&*store, vec![put(&path, &route(&version.to_string()))]).await;
+            let revision = committed(&*store, vec![put(&path, &route(&version.to_string()))]).await;
             revisions.push(revision);
             let wait = seen.wait_for(|seen| *seen >= revision);
             timeout(LIMIT, wait).await.expect("the watcher sees it").unwrap();

@@ -252,30 +252,25 @@ impl Batch {
         }
         let revision = self.revision + 1;
         let mut done: Vec<Done> = Vec::with_capacity(transaction.ops.len());
-        let mut previous = Vec::with_capacity(transaction.ops.len());
         for op in transaction.ops {
-            let before = match op {
+            match op {
                 Op::Put { path, value, ttl } => {
                     let deadline = ttl.map(|ttl| self.now.saturating_add(ttl.saturating_mul(1000)));
                     if let Some(deadline) = deadline {
                         self.leases.push((deadline, path.clone()));
                     }
                     let (item, before) = tables.put(path, value, deadline, revision)?;
-                    done.push((Change::Put(item), before.clone()));
-                    before
+                    done.push((Change::Put(item), before));
                 }
                 Op::Delete { path } => {
-                    let before = tables.delete(&path)?;
-                    if before.is_some() {
-                        done.push((Change::Delete { path }, before.clone()));
+                    if let Some(before) = tables.delete(&path)? {
+                        done.push((Change::Delete { path }, Some(before)));
                     }
-                    before
                 }
-            };
-            previous.push(before);
+            }
         }
         self.commit(tables, Some(transaction.author), done)?;
-        Ok(Outcome::Committed { revision: self.revision, previous })
+        Ok(Outcome::Committed { revision: self.revision })
     }
 
     /// Writes the journal's entry. What changes nothing is not a commit.

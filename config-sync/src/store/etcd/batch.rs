@@ -19,7 +19,8 @@ pub(super) struct KeyEvent {
 }
 
 /// Makes commits of events, which are in the order of their revisions. One that changes nothing but
-/// the author is none. Gives the key by which the history can be recognised afterwards as well.
+/// the author is delivered all the same: somebody may wait for its revision. Gives the key by which
+/// the history can be recognised afterwards as well.
 pub(super) fn commits(
     events: Vec<KeyEvent>,
     mut witness: Option<Witness>,
@@ -43,7 +44,6 @@ pub(super) fn commits(
             None => Change::Delete { path },
         });
     }
-    commits.retain(|commit| !commit.changes.is_empty());
     (commits, witness)
 }
 
@@ -112,6 +112,7 @@ mod tests {
             [
                 Commit { revision: 5, author, changes: first },
                 Commit { revision: 6, author: None, changes: vec![change("routes/3", 6, "{}")] },
+                Commit { revision: 7, ..Commit::default() },
             ]
         );
         assert_eq!(witness.unwrap().key, AUTHOR.as_bytes());
@@ -141,10 +142,11 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_nothing_is_no_commit() {
+    fn what_changes_nothing_is_told_for_its_revision() {
         let foreign = KeyEvent { path: None, ..put("x", 9, "{}") };
         let (commits, witness) = commits(vec![foreign, put(AUTHOR, 10, "{}")], None);
-        assert_eq!(commits, []);
+        let told: Vec<_> = commits.iter().map(|c| (c.revision, c.changes.len())).collect();
+        assert_eq!(told, [(9, 0), (10, 0)]);
         assert_eq!(witness.unwrap().key, AUTHOR.as_bytes());
     }
 }

@@ -5,6 +5,7 @@
 //! session goes on from the last revision that was delivered.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use etcd_client::{GetOptions, WatchOptions, WatchResponse, WatchStream};
@@ -24,6 +25,9 @@ const MISSED_HEARTBEATS: u32 = 2;
 /// Waiting time after the first failed round over all members; doubles up to [`LONGEST_WAIT`].
 const FIRST_WAIT: Duration = Duration::from_millis(100);
 const LONGEST_WAIT: Duration = Duration::from_secs(1);
+/// A store that was empty is believed again when it has at least one in so many of the resources
+/// that are in force: the first key that is written into it is not yet a configuration.
+const RECOVERED: usize = 2;
 
 /// How far the watcher has been told.
 #[derive(Debug, Clone)]
@@ -50,14 +54,30 @@ impl Break {
     }
 }
 
+/// What an operator says to the watch.
+#[derive(Debug, Default)]
+pub(super) struct Operator {
+    /// Ends a waiting time.
+    wake: Notify,
+    /// That refused contents are wanted.
+    confirms: AtomicBool,
+}
+
+impl Operator {
+    /// Look again, and take what is there even if it is next to nothing.
+    pub(super) fn look_again(&self) {
+        self.confirms.store(true, Ordering::Relaxed);
+        self.wake.notify_waiters();
+    }
+}
+
 /// The state of one watch.
 pub(super) struct Follower {
     dialer: Arc<Dialer>,
     keys: Keys,
     accept_empty: bool,
     events: mpsc::Sender<Event>,
-    /// Ends a waiting time.
-    wake: Arc<Notify>,
+    operator: Arc<Operator>,
     pager: Pager,
     /// The member of the next session.
     member: usize,
@@ -77,7 +97,7 @@ impl Follower {
         keys: Keys,
         accept_empty: bool,
         member: usize,
-        wake: Arc<Notify>,
+        operator: Arc<Operator>,
         events: mpsc::Sender<Event>,
     ) -> Self {
         Self {
@@ -85,7 +105,7 @@ impl Follower {
             keys,
             accept_empty,
             events,
-            wake,
+            operator,
             pager: Pager::default(),
             member,
             seen: None,
@@ -134,7 +154,7 @@ impl Follower {
         let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         tokio::select! {
             () = sleep(longest.mul_f64(0.5 + share / 2.0)) => {}
-            () = self.wake.notified() => {}
+            () = self.operator.wake.notified() => {}
         }
     }
 
@@ -231,6 +251,17 @@ impl Follower {
         Ok(same)
     }
 
+    /// Whether the store looks as if its contents had been lost, and nobody wants that.
+    fn is_suspicious(&self, resources: usize) -> bool {
+        let too_few = if self.refused {
+            resources.saturating_mul(RECOVERED) < self.resources
+                && !self.operator.confirms.swap(false, Ordering::Relaxed)
+        } else {
+            resources == 0 && self.resources > 0
+        };
+        too_few && !self.accept_empty
+    }
+
     /// Loads and delivers, or refuses. Gives the revision to watch from.
     async fn load(&mut self, connection: &Connection) -> Result<u64, Failure> {
         let timeout = self.dialer.timeout;
@@ -239,12 +270,15 @@ impl Follower {
         let Loaded { contents, position, witness } = loaded;
         let resources = contents.items.iter().filter(|item| is_resource(&item.path)).count();
         let was_lost = std::mem::take(&mut self.lost);
-        if resources == 0 && self.resources > 0 && !self.accept_empty {
+        if self.is_suspicious(resources) {
             if !self.refused || was_lost {
+                self.operator.confirms.store(false, Ordering::Relaxed); // what was said before
                 self.refused = true;
                 let reason = format!(
-                    "etcd at {} has no resources below {} any more; the {} that are in force stay. \
-                     Restore etcd's contents, or set osmia.etcd.accept_empty if this is wanted",
+                    "etcd at {} has {resources} resources below {} all of a sudden; the {} that \
+                     are in force stay, until at least half as many are there. Restore etcd's \
+                     contents; or, if this is wanted, send the gateway SIGHUP, or set \
+                     osmia.etcd.accept_empty",
                     connection.url,
                     self.keys.prefix(),
                     self.resources
@@ -266,7 +300,13 @@ impl Follower {
     async fn receive(&mut self, connection: &Connection, mut watch: WatchStream) -> Break {
         let mut unanswered = 0;
         loop {
-            match timeout(HEARTBEAT, watch.message()).await {
+            let message = tokio::select! {
+                message = timeout(HEARTBEAT, watch.message()) => message,
+                () = self.operator.wake.notified(), if self.refused => {
+                    return Break::during("asked to look again".to_owned());
+                }
+            };
+            match message {
                 Ok(Ok(Some(response))) => {
                     unanswered = 0;
                     if let Err(reason) = self.take(response).await {
@@ -306,9 +346,9 @@ impl Follower {
         let here = Position::of(response.header());
         let events = self.events_of(&response);
         let Some(seen) = &mut self.seen else {
-            // Refused because it is empty: anything new may have ended that.
+            // Refused because it was empty: anything new may have ended that.
             let filled = events.iter().any(|event| event.put.is_some() && is_known(event));
-            return if filled { Err("the store is no longer empty".to_owned()) } else { Ok(()) };
+            return if filled { Err("something was written".to_owned()) } else { Ok(()) };
         };
         if here.contradicts(&seen.position) {
             return Err("the member changed its history".to_owned());

@@ -6,25 +6,29 @@
 //!
 //! - `link` connects to a member and notices when it is gone;
 //! - `tls` is the security of that connection;
-//! - `requests` has reads and writes, on one connection for all, with failover;
+//! - `requests` has reads and writes, on one connection for all, with failover; `group` takes
+//!   writes together that wait together; `txn` makes etcd's transactions of ours;
 //! - `load` reads many keys in pages at one revision;
 //! - `follow` is the watch, on a connection of its own; `batch` makes commits of its events.
 
 mod batch;
 mod follow;
+mod group;
 mod link;
 mod load;
 mod requests;
 mod tls;
+mod txn;
 
 use std::fmt;
 use std::sync::Arc;
 
 use async_trait::async_trait;
 use osmia_core::settings::EtcdSettings;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 
-use self::follow::Follower;
+use self::follow::{Follower, Operator};
+use self::group::Group;
 use self::link::Dialer;
 use self::load::Keys;
 use self::requests::Requests;
@@ -34,9 +38,10 @@ use super::{Contents, EVENT_QUEUE, Events, Item, Outcome, Store, StoreError, Tra
 pub struct EtcdStore {
     dialer: Arc<Dialer>,
     keys: Keys,
-    requests: Requests,
+    requests: Arc<Requests>,
+    group: Group,
     accept_empty: bool,
-    wake: Arc<Notify>,
+    operator: Arc<Operator>,
 }
 
 impl EtcdStore {
@@ -44,12 +49,15 @@ impl EtcdStore {
     /// [`StoreError::Refused`] for settings that can never work, naming the key in `config.yaml`.
     pub fn new(settings: &EtcdSettings) -> Result<Self, StoreError> {
         let dialer = Arc::new(Dialer::new(settings)?);
+        let keys = Keys::new(&settings.prefix);
+        let requests = Arc::new(Requests::new(Arc::clone(&dialer), any_member(&dialer)));
         Ok(Self {
-            keys: Keys::new(&settings.prefix),
-            requests: Requests::new(Arc::clone(&dialer), any_member(&dialer)),
+            group: Group::new(Arc::clone(&requests), keys.clone()),
+            keys,
+            requests,
             dialer,
             accept_empty: settings.accept_empty,
-            wake: Arc::new(Notify::new()),
+            operator: Arc::default(),
         })
     }
 }
@@ -88,7 +96,7 @@ impl Store for EtcdStore {
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
-        self.requests.commit(&self.keys, transaction).await
+        self.group.commit(transaction).await
     }
 
     fn watch(&self) -> Events {
@@ -98,7 +106,7 @@ impl Store for EtcdStore {
             self.keys.clone(),
             self.accept_empty,
             any_member(&self.dialer),
-            Arc::clone(&self.wake),
+            Arc::clone(&self.operator),
             sender,
         );
         tokio::spawn(follower.run());
@@ -106,6 +114,6 @@ impl Store for EtcdStore {
     }
 
     fn refresh(&self) {
-        self.wake.notify_waiters();
+        self.operator.look_again();
     }
 }

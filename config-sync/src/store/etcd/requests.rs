@@ -2,16 +2,15 @@
 
 use std::future::Future;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use bytes::Bytes;
-use etcd_client::{
-    Compare, CompareOp, DeleteOptions, KvClient, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse,
-};
+use etcd_client::{KvClient, Txn, TxnResponse};
 use tokio::time::Instant;
 
+use super::group::bytes;
 use super::link::{Connection, Dialer, Failure};
-use super::load::{AUTHOR, Keys, Loaded, Pager, Position, item, signed};
-use crate::store::{Author, Guard, Item, Op, Outcome, StoreError, Transaction};
+use super::load::{Keys, Loaded, Pager, item, signed};
+use crate::store::{Item, Op, StoreError, Transaction};
 
 /// The connection for requests, apart from the watch's, so that a large load does not hold up a
 /// write.
@@ -21,6 +20,9 @@ pub(super) struct Requests {
     /// Held while connecting.
     dialing: tokio::sync::Mutex<Dialing>,
 }
+
+/// Pairs of a time to live in seconds and the id of its lease.
+pub(super) type Leases = Vec<(u64, i64)>;
 
 /// How connecting goes on.
 struct Dialing {
@@ -135,14 +137,8 @@ impl Requests {
         self.run(is_harmless, read).await.map_err(|failure| unavailable(&failure))
     }
 
-    /// Writes, all in one round trip; a time to live needs one more before.
-    pub(super) async fn commit(
-        &self,
-        keys: &Keys,
-        transaction: Transaction,
-    ) -> Result<Outcome, StoreError> {
-        let leases = self.grant(&transaction).await?;
-        let txn = txn(keys, &transaction, &leases);
+    /// Sends a transaction, and does not repeat it when it may have happened.
+    pub(super) async fn send(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
         let timeout = self.dialer.timeout;
         let write = |connection: Arc<Connection>| {
             let txn = txn.clone();
@@ -151,21 +147,17 @@ impl Requests {
                 connection.call(timeout, kv.txn(txn)).await
             }
         };
-        let result = self.run(was_not_sent, write).await;
-        let used = matches!(&result, Ok(answer) if answer.succeeded());
-        if !used && !leases.is_empty() {
-            self.revoke(leases);
-        }
-        match result {
-            Ok(answer) if answer.succeeded() => Ok(committed(keys, &answer)),
-            Ok(_) => Ok(Outcome::Conflict),
-            Err(failure) => Err(refused(failure, &transaction)),
-        }
+        self.run(was_not_sent, write).await
     }
 
-    /// A lease for each different time to live: pairs of seconds and id.
-    async fn grant(&self, transaction: &Transaction) -> Result<Vec<(u64, i64)>, StoreError> {
-        let mut leases: Vec<(u64, i64)> = Vec::new();
+    /// How long a request may take.
+    pub(super) fn timeout(&self) -> Duration {
+        self.dialer.timeout
+    }
+
+    /// A lease for each different time to live.
+    pub(super) async fn grant(&self, transaction: &Transaction) -> Result<Leases, StoreError> {
+        let mut leases = Leases::new();
         let timeout = self.dialer.timeout;
         for op in &transaction.ops {
             let Op::Put { path, ttl: Some(ttl), .. } = op else { continue };
@@ -190,7 +182,10 @@ impl Requests {
     }
 
     /// Gives back leases that nothing was attached to. Nobody waits for it; what fails runs out.
-    fn revoke(&self, leases: Vec<(u64, i64)>) {
+    pub(super) fn revoke(&self, leases: Leases) {
+        if leases.is_empty() {
+            return;
+        }
         let Some(connection) = self.current() else { return };
         let timeout = self.dialer.timeout;
         tokio::spawn(async move {
@@ -219,7 +214,7 @@ fn unavailable(failure: &Failure) -> StoreError {
 }
 
 /// The limits that an operator can raise, with what to do; everything else as etcd said it.
-fn refused(failure: Failure, transaction: &Transaction) -> StoreError {
+pub(super) fn refused(failure: Failure, transaction: &Transaction) -> StoreError {
     if failure.says("too many operations") {
         let needed = (transaction.ops.len() + 1).max(transaction.guards.len());
         return StoreError::Refused(format!(
@@ -230,9 +225,9 @@ fn refused(failure: Failure, transaction: &Transaction) -> StoreError {
     }
     let too_large = ["request is too large", "received message larger than max"];
     if too_large.iter().any(|text| failure.says(text)) {
-        let bytes: usize = transaction.ops.iter().map(size).sum();
+        let total: usize = transaction.ops.iter().map(bytes).sum();
         return StoreError::Refused(format!(
-            "{bytes} bytes at once are more than etcd takes in one request: start etcd with a \
+            "{total} bytes at once are more than etcd takes in one request: start etcd with a \
              --max-request-bytes above that (its default is 1572864), or write less at once"
         ));
     }
@@ -248,82 +243,4 @@ fn refused(failure: Failure, transaction: &Transaction) -> StoreError {
         ));
     }
     unavailable(&failure)
-}
-
-fn size(op: &Op) -> usize {
-    match op {
-        Op::Put { path, value, .. } => path.len() + value.len(),
-        Op::Delete { path } => path.len(),
-    }
-}
-
-/// The author as it is stored: with a mark, so that no two commits write the same value. It also
-/// tells one history of the store from another (`follow::Follower`).
-#[derive(serde::Serialize)]
-struct Signature<'a> {
-    #[serde(flatten)]
-    author: &'a Author,
-    mark: String,
-}
-
-/// The value of the author's key.
-fn signature(author: &Author) -> Bytes {
-    let mark = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    serde_json::to_vec(&Signature { author, mark }).unwrap_or_default().into()
-}
-
-fn txn(keys: &Keys, transaction: &Transaction, leases: &[(u64, i64)]) -> Txn {
-    let guards: Vec<Compare> = transaction
-        .guards
-        .iter()
-        .map(|guard| match guard {
-            Guard::Absent(path) => Compare::version(keys.key(path), CompareOp::Equal, 0),
-            Guard::Exists(path) => Compare::version(keys.key(path), CompareOp::Greater, 0),
-            Guard::Unmodified(path, revision) => {
-                Compare::mod_revision(keys.key(path), CompareOp::Equal, signed(*revision))
-            }
-        })
-        .collect();
-    let mut ops: Vec<TxnOp> = transaction
-        .ops
-        .iter()
-        .map(|op| match op {
-            Op::Put { path, value, ttl } => {
-                let mut options = PutOptions::new().with_prev_key();
-                let lease = leases.iter().find(|(seconds, _)| Some(*seconds) == *ttl);
-                if let Some((_, id)) = lease {
-                    options = options.with_lease(*id);
-                }
-                TxnOp::put(keys.key(path), value.as_ref(), Some(options))
-            }
-            Op::Delete { path } => {
-                TxnOp::delete(keys.key(path), Some(DeleteOptions::new().with_prev_key()))
-            }
-        })
-        .collect();
-    let signed = TxnOp::put(keys.key(AUTHOR), signature(&transaction.author).as_ref(), None);
-    ops.push(match transaction.ops.as_slice() {
-        // Deleting what does not exist is no change, and gets no author.
-        [Op::Delete { path }] => {
-            let exists = Compare::version(keys.key(path), CompareOp::Greater, 0);
-            TxnOp::txn(Txn::new().when([exists]).and_then([signed]))
-        }
-        _ => signed,
-    });
-    Txn::new().when(guards).and_then(ops)
-}
-
-fn committed(keys: &Keys, answer: &TxnResponse) -> Outcome {
-    let mut previous: Vec<Option<Item>> = answer
-        .op_responses()
-        .into_iter()
-        .map(|answer| match answer {
-            TxnOpResponse::Put(mut put) => put.take_prev_key(),
-            TxnOpResponse::Delete(mut delete) => delete.take_prev_kvs().into_iter().next(),
-            TxnOpResponse::Get(_) | TxnOpResponse::Txn(_) => None,
-        })
-        .map(|pair| pair.and_then(|pair| item(keys, pair)))
-        .collect();
-    previous.pop(); // the author's
-    Outcome::Committed { revision: Position::of(answer.header()).revision, previous }
 }

@@ -1,0 +1,325 @@
+//! Commits that wait together go to etcd together.
+//!
+//! What a write costs etcd is mostly per transaction: a proposal, an entry in its log, a message to
+//! each watch, and the author's key beside the one that is written. While transactions are under
+//! way, those that come wait; then one of etcd's transactions takes as many of them as may share
+//! it. A write that finds nobody else waits for nothing.
+
+use std::collections::{HashSet, VecDeque};
+use std::mem;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::link::Failure;
+use super::load::Keys;
+use super::requests::{Leases, Requests, refused};
+use super::txn;
+use crate::store::{Guard, Op, Outcome, StoreError, Transaction};
+
+/// Transactions of etcd's under way at the same time.
+const FLIGHTS: usize = 2;
+/// Most transactions in one of etcd's, each of at most [`OPS`] writes and as many guards. Well below
+/// etcd's limit of 128 of either (`--max-txn-ops`), which counts the nested ones as well.
+const TOGETHER: usize = 32;
+const OPS: usize = 16;
+/// Most bytes in one of etcd's transactions, unless a single one has more. etcd takes 1.5 MiB.
+const BYTES: usize = 256 << 10;
+
+type Answer = Result<Outcome, StoreError>;
+
+/// One who waits.
+struct Waiting {
+    transaction: Transaction,
+    leases: Leases,
+    since: Instant,
+    answer: oneshot::Sender<Answer>,
+}
+
+/// Writes into etcd. Cheap to clone.
+#[derive(Clone)]
+pub(super) struct Group {
+    requests: Arc<Requests>,
+    keys: Keys,
+    queue: Arc<Mutex<Queue>>,
+}
+
+#[derive(Default)]
+struct Queue {
+    waiting: VecDeque<Waiting>,
+    flights: usize,
+}
+
+impl Group {
+    pub(super) fn new(requests: Arc<Requests>, keys: Keys) -> Self {
+        Self { requests, keys, queue: Arc::default() }
+    }
+
+    /// Writes; a time to live needs a round trip more.
+    pub(super) async fn commit(&self, transaction: Transaction) -> Answer {
+        let leases = self.requests.grant(&transaction).await?;
+        let (answer, answered) = oneshot::channel();
+        let flies = {
+            let mut queue = self.queue();
+            queue.waiting.push_back(Waiting {
+                transaction,
+                leases: leases.clone(),
+                since: Instant::now(),
+                answer,
+            });
+            let flies = queue.flights < FLIGHTS;
+            queue.flights += usize::from(flies);
+            flies
+        };
+        if flies {
+            // A task of its own: who waits may go away, the others do not.
+            tokio::spawn(self.clone().fly());
+        }
+        let outcome = answered.await.unwrap_or_else(|_| {
+            Err(StoreError::Unavailable("etcd: the gateway is being stopped".to_owned()))
+        });
+        if !matches!(outcome, Ok(Outcome::Committed { .. })) {
+            self.requests.revoke(leases);
+        }
+        outcome
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sends until nobody waits.
+    async fn fly(self) {
+        loop {
+            let batch = {
+                let mut queue = self.queue();
+                let batch = take(&mut queue.waiting);
+                queue.flights -= usize::from(batch.is_empty());
+                batch
+            };
+            if batch.is_empty() {
+                return;
+            }
+            self.send(batch).await;
+        }
+    }
+
+    async fn send(&self, mut batch: Vec<Waiting>) {
+        let limit = self.requests.timeout();
+        batch.retain_mut(|waiting| {
+            let late = waiting.since.elapsed() >= limit;
+            if late {
+                let reason = format!("etcd: not sent within {} s", limit.as_secs_f32());
+                answer(waiting, Err(StoreError::Unavailable(reason)));
+            }
+            !late
+        });
+        if batch.len() > 1 {
+            let members = batch.iter().map(|waiting| (&waiting.transaction, &waiting.leases));
+            let txn = txn::several(&self.keys, members, &batch[0].transaction.author);
+            match self.requests.send(&txn).await {
+                Ok(answers) => {
+                    for (waiting, outcome) in batch.iter_mut().zip(txn::outcomes(&answers)) {
+                        answer(waiting, Ok(outcome));
+                    }
+                    return;
+                }
+                // Refused as a whole, maybe for the sake of one.
+                Err(Failure::Answer { .. }) => {}
+                Err(failure) => {
+                    for waiting in &mut batch {
+                        let error = refused(failure.clone(), &waiting.transaction);
+                        answer(waiting, Err(error));
+                    }
+                    return;
+                }
+            }
+        }
+        for mut waiting in batch {
+            let txn = txn::single(&self.keys, &waiting.transaction, &waiting.leases);
+            let answers = self.requests.send(&txn).await;
+            let outcome = answers
+                .map(|answers| txn::outcome(&answers))
+                .map_err(|failure| refused(failure, &waiting.transaction));
+            answer(&mut waiting, outcome);
+        }
+    }
+}
+
+/// Whoever has gone away does not mind.
+fn answer(waiting: &mut Waiting, outcome: Answer) {
+    let (nobody, _) = oneshot::channel();
+    let _ = mem::replace(&mut waiting.answer, nobody).send(outcome);
+}
+
+/// The first who waits, and all behind it that may share its transaction.
+fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
+    let Some(first) = waiting.pop_front() else { return Vec::new() };
+    let mut together = Together::of(&first.transaction);
+    let mut batch = vec![first];
+    let mut left = VecDeque::with_capacity(waiting.len());
+    for next in mem::take(waiting) {
+        if batch.len() < TOGETHER && together.takes(&next.transaction) {
+            batch.push(next);
+        } else {
+            left.push_back(next);
+        }
+    }
+    *waiting = left;
+    batch
+}
+
+/// What the transactions of a batch have to do with.
+struct Together {
+    author: crate::store::Author,
+    written: HashSet<String>,
+    guarded: HashSet<String>,
+    bytes: usize,
+    /// The first one is too large for company.
+    alone: bool,
+}
+
+impl Together {
+    fn of(first: &Transaction) -> Self {
+        Self {
+            author: first.author.clone(),
+            written: written(first).map(str::to_owned).collect(),
+            guarded: guarded(first).map(str::to_owned).collect(),
+            bytes: first.ops.iter().map(bytes).sum(),
+            alone: !is_small(first),
+        }
+    }
+
+    /// Lets a transaction in, when it does not matter to any in the batch which of them is first:
+    /// etcd compares for all of them before it writes for any.
+    fn takes(&mut self, next: &Transaction) -> bool {
+        let bytes: usize = next.ops.iter().map(bytes).sum();
+        let fits = !self.alone && is_small(next) && self.bytes + bytes <= BYTES;
+        if !fits || next.author != self.author {
+            return false;
+        }
+        let apart = written(next)
+            .all(|path| !self.written.contains(path) && !self.guarded.contains(path))
+            && guarded(next).all(|path| !self.written.contains(path));
+        if apart {
+            self.written.extend(written(next).map(str::to_owned));
+            self.guarded.extend(guarded(next).map(str::to_owned));
+            self.bytes += bytes;
+        }
+        apart
+    }
+}
+
+fn is_small(transaction: &Transaction) -> bool {
+    transaction.ops.len() <= OPS && transaction.guards.len() <= OPS
+}
+
+fn written(transaction: &Transaction) -> impl Iterator<Item = &str> {
+    transaction.ops.iter().map(|op| match op {
+        Op::Put { path, .. } | Op::Delete { path } => path.as_str(),
+    })
+}
+
+fn guarded(transaction: &Transaction) -> impl Iterator<Item = &str> {
+    transaction.guards.iter().map(|guard| match guard {
+        Guard::Absent(path) | Guard::Exists(path) | Guard::Unmodified(path, _) => path.as_str(),
+    })
+}
+
+/// What an operation takes of a message, about.
+pub(super) fn bytes(op: &Op) -> usize {
+    match op {
+        Op::Put { path, value, .. } => path.len() + value.len(),
+        Op::Delete { path } => path.len(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::Author;
+
+    fn waiting(transaction: Transaction) -> Waiting {
+        let (answer, _) = oneshot::channel();
+        Waiting { transaction, leases: Leases::new(), since: Instant::now(), answer }
+    }
+
+    fn put(path: &str) -> Op {
+        Op::Put { path: path.to_owned(), value: "{}".into(), ttl: None }
+    }
+
+    fn write(path: &str) -> Transaction {
+        let guards = vec![Guard::Absent(path.to_owned())];
+        Transaction { guards, ops: vec![put(path)], author: Author::default() }
+    }
+
+    /// Which of the transactions go together, by the first path that each writes.
+    fn batches(transactions: Vec<Transaction>) -> Vec<Vec<String>> {
+        let mut queue: VecDeque<Waiting> = transactions.into_iter().map(waiting).collect();
+        let mut batches = Vec::new();
+        loop {
+            let batch = take(&mut queue);
+            if batch.is_empty() {
+                return batches;
+            }
+            let first = |one: &Waiting| written(&one.transaction).next().unwrap().to_owned();
+            batches.push(batch.iter().map(first).collect());
+        }
+    }
+
+    #[test]
+    fn different_keys_of_one_author_go_together() {
+        assert_eq!(batches(vec![write("a"), write("b"), write("c")]), [["a", "b", "c"]]);
+    }
+
+    #[test]
+    fn the_same_key_waits_for_the_next_and_others_pass_it() {
+        assert_eq!(batches(vec![write("a"), write("a"), write("b")]), [vec!["a", "b"], vec!["a"]]);
+    }
+
+    #[test]
+    fn a_guard_never_meets_a_write_of_its_own_batch() {
+        let refers = |path: &str, to: &str| {
+            let mut transaction = write(path);
+            transaction.guards.push(Guard::Exists(to.to_owned()));
+            transaction
+        };
+        let delete = Transaction {
+            ops: vec![Op::Delete { path: "services/1".to_owned() }],
+            ..Transaction::default()
+        };
+        let route = || refers("routes/1", "services/1");
+        assert_eq!(batches(vec![route(), delete.clone()]), [["routes/1"], ["services/1"]]);
+        assert_eq!(batches(vec![delete, route()]), [["services/1"], ["routes/1"]]);
+        // What both only look at is no obstacle.
+        let both = vec![route(), refers("routes/2", "services/1")];
+        assert_eq!(batches(both), [["routes/1", "routes/2"]]);
+    }
+
+    #[test]
+    fn authors_are_kept_apart() {
+        let mut other = write("b");
+        other.author.name = "somebody else".to_owned();
+        assert_eq!(batches(vec![write("a"), other, write("c")]), [vec!["a", "c"], vec!["b"]]);
+    }
+
+    #[test]
+    fn batches_stay_below_the_limits_of_etcd() {
+        let paths: Vec<String> = (0..=TOGETHER).map(|id| format!("routes/{id}")).collect();
+        let many = paths.iter().map(|path| write(path)).collect();
+        let sizes: Vec<usize> = batches(many).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [TOGETHER, 1]);
+
+        let set = Transaction { ops: paths.iter().map(|path| put(path)).collect(), ..write("x") };
+        assert_eq!(batches(vec![set.clone(), write("a")]).len(), 2);
+        assert_eq!(batches(vec![write("a"), set]).len(), 2);
+
+        let large = |path: &str| {
+            let value = "x".repeat(BYTES / 2).into();
+            let op = Op::Put { path: path.to_owned(), value, ttl: None };
+            Transaction { ops: vec![op], ..Transaction::default() }
+        };
+        assert_eq!(batches(vec![large("a"), large("b")]).len(), 2);
+    }
+}
