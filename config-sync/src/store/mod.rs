@@ -67,7 +67,8 @@ pub struct Commit {
     pub revision: u64,
     /// `None` when it was not made through Osmia.
     pub author: Option<Author>,
-    /// All changes of the commit. Nothing of a commit is ever delivered without the rest.
+    /// All changes of the commit; none when what was to be changed was not there. Nothing of a
+    /// commit is ever delivered without the rest.
     pub changes: Vec<Change>,
 }
 

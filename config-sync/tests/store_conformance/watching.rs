@@ -36,14 +36,17 @@ fn writer(
 }
 
 /// Starts the writers; follows them until all they wrote has been seen. Returns their revisions,
-/// sorted.
+/// sorted, each once: writes that wait together may have one.
 async fn follow(mirror: &mut Mirror, store: &Arc<dyn Store>, count: usize) -> Vec<u64> {
     let (seen, _) = watch::channel(mirror.revision);
     let writers: Vec<_> = (0..WRITERS)
         .map(|n| writer(Arc::clone(store), format!("routes/{n}"), count, &seen))
         .collect();
-    let wanted = mirror.commits.len() + WRITERS * count;
-    while mirror.commits.len() < wanted {
+    let changes = |mirror: &Mirror| -> usize {
+        mirror.commits.iter().map(|commit| commit.changes.len()).sum()
+    };
+    let wanted = changes(mirror) + WRITERS * count;
+    while changes(mirror) < wanted {
         mirror.next().await;
         assert_eq!(mirror.loads, 1, "a watcher that keeps up is not loaded anew");
         seen.send_replace(mirror.revision);
@@ -53,6 +56,7 @@ async fn follow(mirror: &mut Mirror, store: &Arc<dyn Store>, count: usize) -> Ve
         revisions.extend(writer.await.unwrap());
     }
     revisions.sort_unstable();
+    revisions.dedup();
     revisions
 }
 
