@@ -112,7 +112,8 @@ impl Client {
     }
 }
 
-fn parse_head(bytes: &[u8]) -> Result<Head> {
+/// Reads a whole response head.
+pub(crate) fn parse_head(bytes: &[u8]) -> Result<Head> {
     let mut headers = [httparse::EMPTY_HEADER; 64];
     let mut response = httparse::Response::new(&mut headers);
     ensure!(response.parse(bytes)?.is_complete(), "half a response head");

@@ -1,14 +1,16 @@
 //! Commits that wait together go to etcd together.
 //!
 //! What a write costs etcd is mostly per transaction: a proposal, an entry in its log, a message to
-//! each watch, and the author's key beside the one that is written. While transactions are under
-//! way, those that come wait; then one of etcd's transactions takes as many of them as may share
-//! it. A write that finds nobody else waits for nothing.
+//! each watch, and the author's key beside the one that is written. While a transaction is under
+//! way, those that come wait, until it is back or until they are enough for another; then one of
+//! etcd's transactions takes as many of them as may share it. A write that finds nobody else waits
+//! for nothing.
 
 use std::collections::{HashSet, VecDeque};
 use std::mem;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use futures_util::future::join_all;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 
@@ -16,14 +18,15 @@ use super::link::Failure;
 use super::load::Keys;
 use super::requests::{Leases, Requests, refused};
 use super::txn;
-use crate::store::{Guard, Op, Outcome, StoreError, Transaction};
+use crate::store::{Author, Guard, Op, Outcome, StoreError, Transaction};
 
 /// Transactions of etcd's under way at the same time.
-const FLIGHTS: usize = 2;
-/// Most transactions in one of etcd's, each of at most [`OPS`] writes and as many guards. Well below
-/// etcd's limit of 128 of either (`--max-txn-ops`), which counts the nested ones as well.
-const TOGETHER: usize = 32;
-const OPS: usize = 16;
+const FLIGHTS: usize = 4;
+/// So many who wait are enough for another one.
+const COMPANY: usize = 8;
+/// Most writes, and most guards, of transactions that go together: well below etcd's limit of 128 of
+/// either (`--max-txn-ops`).
+const TOGETHER: usize = 64;
 /// Most bytes in one of etcd's transactions, unless a single one has more. etcd takes 1.5 MiB.
 const BYTES: usize = 256 << 10;
 
@@ -48,7 +51,25 @@ pub(super) struct Group {
 #[derive(Default)]
 struct Queue {
     waiting: VecDeque<Waiting>,
+    /// Transactions of etcd's under way.
     flights: usize,
+}
+
+impl Queue {
+    /// Whether one who has just come has to begin another flight.
+    fn begins(&mut self) -> bool {
+        let begins = self.flights == 0 || (self.flights < FLIGHTS && self.waiting.len() >= COMPANY);
+        self.flights += usize::from(begins);
+        begins
+    }
+
+    /// What one of the flights takes next; `None` ends it.
+    fn next(&mut self) -> Option<Vec<Waiting>> {
+        let left_to_others = self.flights > 1 && self.waiting.len() < COMPANY;
+        let batch = if left_to_others { Vec::new() } else { take(&mut self.waiting) };
+        self.flights -= usize::from(batch.is_empty());
+        (!batch.is_empty()).then_some(batch)
+    }
 }
 
 impl Group {
@@ -60,19 +81,13 @@ impl Group {
     pub(super) async fn commit(&self, transaction: Transaction) -> Answer {
         let leases = self.requests.grant(&transaction).await?;
         let (answer, answered) = oneshot::channel();
-        let flies = {
+        let begins = {
             let mut queue = self.queue();
-            queue.waiting.push_back(Waiting {
-                transaction,
-                leases: leases.clone(),
-                since: Instant::now(),
-                answer,
-            });
-            let flies = queue.flights < FLIGHTS;
-            queue.flights += usize::from(flies);
-            flies
+            let (since, leases) = (Instant::now(), leases.clone());
+            queue.waiting.push_back(Waiting { transaction, leases, since, answer });
+            queue.begins()
         };
-        if flies {
+        if begins {
             // A task of its own: who waits may go away, the others do not.
             tokio::spawn(self.clone().fly());
         }
@@ -92,15 +107,7 @@ impl Group {
     /// Sends until nobody waits.
     async fn fly(self) {
         loop {
-            let batch = {
-                let mut queue = self.queue();
-                let batch = take(&mut queue.waiting);
-                queue.flights -= usize::from(batch.is_empty());
-                batch
-            };
-            if batch.is_empty() {
-                return;
-            }
+            let Some(batch) = self.queue().next() else { return };
             self.send(batch).await;
         }
     }
@@ -115,36 +122,47 @@ impl Group {
             }
             !late
         });
-        if batch.len() > 1 {
-            let members = batch.iter().map(|waiting| (&waiting.transaction, &waiting.leases));
-            let txn = txn::several(&self.keys, members, &batch[0].transaction.author);
-            match self.requests.send(&txn).await {
-                Ok(answers) => {
-                    for (waiting, outcome) in batch.iter_mut().zip(txn::outcomes(&answers)) {
-                        answer(waiting, Ok(outcome));
-                    }
-                    return;
-                }
-                // Refused as a whole, maybe for the sake of one.
-                Err(Failure::Answer { .. }) => {}
-                Err(failure) => {
-                    for waiting in &mut batch {
-                        let error = refused(failure.clone(), &waiting.transaction);
-                        answer(waiting, Err(error));
-                    }
-                    return;
-                }
-            }
+        if batch.len() > 1 && self.send_together(&mut batch).await {
+            return;
         }
-        for mut waiting in batch {
-            let txn = txn::single(&self.keys, &waiting.transaction, &waiting.leases);
-            let answers = self.requests.send(&txn).await;
-            let outcome = answers
-                .map(|answers| txn::outcome(&answers))
-                .map_err(|failure| refused(failure, &waiting.transaction));
-            answer(&mut waiting, outcome);
-        }
+        join_all(batch.into_iter().map(|waiting| self.send_alone(waiting))).await;
     }
+
+    /// Whether that was it. It was not when one of the guards did not hold, or when etcd refused
+    /// the whole, maybe for the sake of one.
+    async fn send_together(&self, batch: &mut [Waiting]) -> bool {
+        let txn = txn::txn(&self.keys, &merge(batch), &Leases::new());
+        let answers = self.requests.send(&txn).await;
+        let outcome = match answers.map(|answers| txn::outcome(&answers)) {
+            Ok(Outcome::Conflict) | Err(Failure::Answer { .. }) => return false,
+            other => other,
+        };
+        for waiting in batch {
+            let outcome = outcome.clone().map_err(|failure| refused(failure, &waiting.transaction));
+            answer(waiting, outcome);
+        }
+        true
+    }
+
+    async fn send_alone(&self, mut waiting: Waiting) {
+        let txn = txn::txn(&self.keys, &waiting.transaction, &waiting.leases);
+        let outcome = self.requests.send(&txn).await;
+        let outcome = outcome
+            .map(|answers| txn::outcome(&answers))
+            .map_err(|failure| refused(failure, &waiting.transaction));
+        answer(&mut waiting, outcome);
+    }
+}
+
+/// All of a batch as one.
+fn merge(batch: &[Waiting]) -> Transaction {
+    let mut merged = Transaction::default();
+    for Waiting { transaction, .. } in batch {
+        merged.author.clone_from(&transaction.author);
+        merged.guards.extend(transaction.guards.iter().cloned());
+        merged.ops.extend(transaction.ops.iter().cloned());
+    }
+    merged
 }
 
 /// Whoever has gone away does not mind.
@@ -157,10 +175,11 @@ fn answer(waiting: &mut Waiting, outcome: Answer) {
 fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
     let Some(first) = waiting.pop_front() else { return Vec::new() };
     let mut together = Together::of(&first.transaction);
+    let alone = has_lease(&first.transaction);
     let mut batch = vec![first];
     let mut left = VecDeque::with_capacity(waiting.len());
     for next in mem::take(waiting) {
-        if batch.len() < TOGETHER && together.takes(&next.transaction) {
+        if !alone && together.takes(&next.transaction) {
             batch.push(next);
         } else {
             left.push_back(next);
@@ -172,12 +191,10 @@ fn take(waiting: &mut VecDeque<Waiting>) -> Vec<Waiting> {
 
 /// What the transactions of a batch have to do with.
 struct Together {
-    author: crate::store::Author,
+    author: Author,
     written: HashSet<String>,
     guarded: HashSet<String>,
     bytes: usize,
-    /// The first one is too large for company.
-    alone: bool,
 }
 
 impl Together {
@@ -187,32 +204,34 @@ impl Together {
             written: written(first).map(str::to_owned).collect(),
             guarded: guarded(first).map(str::to_owned).collect(),
             bytes: first.ops.iter().map(bytes).sum(),
-            alone: !is_small(first),
         }
     }
 
-    /// Lets a transaction in, when it does not matter to any in the batch which of them is first:
-    /// etcd compares for all of them before it writes for any.
+    /// Lets a transaction in, when it does not matter which of the batch is first: etcd compares
+    /// for all of them before it writes for any.
     fn takes(&mut self, next: &Transaction) -> bool {
         let bytes: usize = next.ops.iter().map(bytes).sum();
-        let fits = !self.alone && is_small(next) && self.bytes + bytes <= BYTES;
-        if !fits || next.author != self.author {
-            return false;
-        }
-        let apart = written(next)
-            .all(|path| !self.written.contains(path) && !self.guarded.contains(path))
-            && guarded(next).all(|path| !self.written.contains(path));
-        if apart {
+        let fits = self.bytes + bytes <= BYTES
+            && self.written.len() + next.ops.len() <= TOGETHER
+            && self.guarded.len() + next.guards.len() <= TOGETHER;
+        let apart = || {
+            let (written, guarded) = (&self.written, &self.guarded);
+            self::written(next).all(|path| !written.contains(path) && !guarded.contains(path))
+                && self::guarded(next).all(|path| !written.contains(path))
+        };
+        let takes = fits && next.author == self.author && !has_lease(next) && apart();
+        if takes {
             self.written.extend(written(next).map(str::to_owned));
             self.guarded.extend(guarded(next).map(str::to_owned));
             self.bytes += bytes;
         }
-        apart
+        takes
     }
 }
 
-fn is_small(transaction: &Transaction) -> bool {
-    transaction.ops.len() <= OPS && transaction.guards.len() <= OPS
+/// Leases are given back one by one, so they are not shared.
+fn has_lease(transaction: &Transaction) -> bool {
+    transaction.ops.iter().any(|op| matches!(op, Op::Put { ttl: Some(_), .. }))
 }
 
 fn written(transaction: &Transaction) -> impl Iterator<Item = &str> {
@@ -298,6 +317,35 @@ mod tests {
     }
 
     #[test]
+    fn another_flight_needs_company() {
+        let mut queue = Queue::default();
+        let come = |queue: &mut Queue, id: usize| {
+            queue.waiting.push_back(waiting(write(&format!("routes/{id}"))));
+            queue.begins()
+        };
+        assert!(come(&mut queue, 0), "nobody flies");
+        assert_eq!(queue.next().unwrap().len(), 1);
+        for id in 1..COMPANY {
+            assert!(!come(&mut queue, id), "{id}");
+        }
+        assert!(come(&mut queue, COMPANY), "enough for another");
+        assert_eq!(queue.next().unwrap().len(), COMPANY);
+        assert!(!come(&mut queue, 20));
+        assert!(queue.next().is_none(), "the other flight will take it");
+        assert_eq!(queue.next().unwrap().len(), 1);
+        assert!(queue.next().is_none());
+        assert_eq!(queue.flights, 0);
+    }
+
+    #[test]
+    fn a_lease_is_for_one() {
+        let op = Op::Put { path: "a".to_owned(), value: "{}".into(), ttl: Some(1) };
+        let leased = || Transaction { ops: vec![op.clone()], ..Transaction::default() };
+        assert_eq!(batches(vec![leased(), write("b")]), [["a"], ["b"]]);
+        assert_eq!(batches(vec![write("b"), leased()]), [["b"], ["a"]]);
+    }
+
+    #[test]
     fn authors_are_kept_apart() {
         let mut other = write("b");
         other.author.name = "somebody else".to_owned();
@@ -314,6 +362,9 @@ mod tests {
         let set = Transaction { ops: paths.iter().map(|path| put(path)).collect(), ..write("x") };
         assert_eq!(batches(vec![set.clone(), write("a")]).len(), 2);
         assert_eq!(batches(vec![write("a"), set]).len(), 2);
+        let guards: Vec<Guard> = paths.iter().map(|path| Guard::Exists(path.clone())).collect();
+        let watchful = Transaction { guards, ..write("b") };
+        assert_eq!(batches(vec![write("a"), watchful]).len(), 2);
 
         let large = |path: &str| {
             let value = "x".repeat(BYTES / 2).into();

@@ -1,14 +1,14 @@
 //! etcd's transactions, made of ours.
 
 use bytes::Bytes;
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnOpResponse, TxnResponse};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 
 use super::load::{AUTHOR, Keys, Position, signed};
 use super::requests::Leases;
 use crate::store::{Author, Guard, Op, Outcome, Transaction};
 
-/// One transaction by itself.
-pub(super) fn single(keys: &Keys, transaction: &Transaction, leases: &Leases) -> Txn {
+/// etcd's for one of ours, signed by its author.
+pub(super) fn txn(keys: &Keys, transaction: &Transaction, leases: &Leases) -> Txn {
     let mut ops = ops(keys, transaction, leases);
     let signed = sign(keys, &transaction.author);
     ops.push(match transaction.ops.as_slice() {
@@ -22,38 +22,9 @@ pub(super) fn single(keys: &Keys, transaction: &Transaction, leases: &Leases) ->
     Txn::new().when(guards(keys, transaction)).and_then(ops)
 }
 
-/// Several transactions of one author in one of etcd's: each happens or not by its own guards, all
-/// that happen have one revision.
-pub(super) fn several<'t>(
-    keys: &Keys,
-    transactions: impl Iterator<Item = (&'t Transaction, &'t Leases)>,
-    author: &Author,
-) -> Txn {
-    let nested = transactions.map(|(transaction, leases)| {
-        let (guards, ops) = (guards(keys, transaction), ops(keys, transaction, leases));
-        TxnOp::txn(Txn::new().when(guards).and_then(ops))
-    });
-    let mut ops: Vec<TxnOp> = nested.collect();
-    ops.push(sign(keys, author));
-    Txn::new().and_then(ops)
-}
-
-/// What became of a transaction that was sent by itself.
+/// What became of it.
 pub(super) fn outcome(answer: &TxnResponse) -> Outcome {
-    outcome_at(answer.succeeded(), answer)
-}
-
-/// What became of each of several, in their order.
-pub(super) fn outcomes(answer: &TxnResponse) -> Vec<Outcome> {
-    let nested = answer.op_responses().into_iter().filter_map(|response| match response {
-        TxnOpResponse::Txn(nested) => Some(outcome_at(nested.succeeded(), answer)),
-        _ => None, // the author's
-    });
-    nested.collect()
-}
-
-fn outcome_at(succeeded: bool, answer: &TxnResponse) -> Outcome {
-    if !succeeded {
+    if !answer.succeeded() {
         return Outcome::Conflict;
     }
     Outcome::Committed { revision: Position::of(answer.header()).revision }

@@ -3,18 +3,19 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
 use hdrhistogram::Histogram;
 use serde::Serialize;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::data::{Data, aside};
-use super::gateway::{Source, administer};
+use super::gateway::{Source, admin_request};
 use super::{Lab, etcd, latencies, quantile_ms, record};
-use crate::http::Client;
+use crate::http::{Head, parse_head};
 use crate::stats::Spread;
 
 const CLIENTS: u64 = 16;
@@ -91,7 +92,8 @@ fn into_embedded(lab: &mut Lab, admin: &mut Admin, numbers: &Arc<AtomicU64>) -> 
     gateway.await_serving(lab.data)?;
     for _ in 0..lab.options.rounds {
         let writers = Writers { data: lab.data, seconds: lab.options.seconds, numbers };
-        admin.add(Way::Embedded, writers.through_admin_api(gateway.admin)?);
+        let written = lab.runtime.block_on(writers.through_admin_api(gateway.admin))?;
+        admin.add(Way::Embedded, written);
     }
     Ok(())
 }
@@ -107,7 +109,7 @@ fn into_etcd(lab: &mut Lab, admin: &mut Admin, numbers: &Arc<AtomicU64>) -> Resu
         turns.rotate_left((pair % 2) as usize);
         for way in turns {
             let written = if way == Way::Etcd {
-                writers.through_admin_api(gateway.admin)?
+                lab.runtime.block_on(writers.through_admin_api(gateway.admin))?
             } else {
                 lab.runtime.block_on(writers.bare(&url))?
             };
@@ -180,31 +182,14 @@ struct Writers<'a> {
 }
 
 impl Writers<'_> {
-    fn through_admin_api(self, addr: SocketAddr) -> Result<(u64, Histogram<u64>)> {
-        let tallies: Result<Vec<Tally>> = thread::scope(|scope| {
-            let clients: Vec<_> =
-                (0..CLIENTS).map(|_| scope.spawn(|| self.one_client(addr))).collect();
-            clients.into_iter().map(|one| one.join().ok().context("a client broke")?).collect()
-        });
+    /// One thread for all clients, as the bare one has it: both share a core with etcd.
+    async fn through_admin_api(self, addr: SocketAddr) -> Result<(u64, Histogram<u64>)> {
+        let (data, seconds) = (self.data, self.seconds);
+        let writers: JoinSet<Result<Tally>> = (0..CLIENTS)
+            .map(|_| write_through_api(addr, data, seconds, Arc::clone(self.numbers)))
+            .collect();
+        let tallies: Result<Vec<Tally>> = writers.join_all().await.into_iter().collect();
         self.sum(tallies?)
-    }
-
-    /// One keep-alive client.
-    fn one_client(self, addr: SocketAddr) -> Result<Tally> {
-        let mut tally = Tally::new(self.seconds)?;
-        let mut client = Client::connect(addr)?;
-        while tally.goes_on() {
-            let number = self.numbers.fetch_add(1, Ordering::Relaxed);
-            let route = route(self.data, number);
-            let body = self.data.body(route, number).to_string();
-            let path = format!("routes/{route:020}");
-            let begun = Instant::now();
-            let (status, answer) = administer(&mut client, "PUT", &path, &body)?;
-            let text = String::from_utf8_lossy(&answer);
-            ensure!([200, 201].contains(&status), "a write is refused with {status}: {text}");
-            tally.count(begun);
-        }
-        Ok(tally)
     }
 
     /// The same values under keys that the gateway does not watch, over one connection, as etcd's
@@ -227,6 +212,48 @@ impl Writers<'_> {
         }
         ensure!(!all.is_empty(), "nothing was written");
         Ok((self.seconds, all))
+    }
+}
+
+/// One keep-alive client.
+async fn write_through_api(
+    addr: SocketAddr,
+    data: Data,
+    seconds: u64,
+    numbers: Arc<AtomicU64>,
+) -> Result<Tally> {
+    let mut tally = Tally::new(seconds)?;
+    let mut stream = TcpStream::connect(addr).await?;
+    stream.set_nodelay(true)?;
+    let mut answer = Vec::with_capacity(4096);
+    while tally.goes_on() {
+        let number = numbers.fetch_add(1, Ordering::Relaxed);
+        let route = route(data, number);
+        let body = data.body(route, number).to_string();
+        let path = format!("routes/{route:020}");
+        let begun = Instant::now();
+        stream.write_all(admin_request(addr, "PUT", &path, &body).as_bytes()).await?;
+        let status = receive(&mut stream, &mut answer).await?;
+        let text = String::from_utf8_lossy(&answer);
+        ensure!([200, 201].contains(&status), "a write is refused with {status}: {text}");
+        tally.count(begun);
+    }
+    Ok(tally)
+}
+
+/// Reads a whole answer with a Content-Length; its status.
+async fn receive(stream: &mut TcpStream, answer: &mut Vec<u8>) -> Result<u16> {
+    answer.clear();
+    loop {
+        let head = answer.windows(4).position(|end| end == b"\r\n\r\n").map(|at| at + 4);
+        if let Some(head) = head {
+            let Head { status, length } = parse_head(&answer[..head])?;
+            let length = length.context("an answer without Content-Length")?;
+            if answer.len() as u64 >= head as u64 + length {
+                return Ok(status);
+            }
+        }
+        ensure!(stream.read_buf(answer).await? > 0, "the connection ended within an answer");
     }
 }
 

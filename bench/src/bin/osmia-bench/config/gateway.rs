@@ -247,7 +247,7 @@ fn ask_again(client: &mut Option<Client>, addr: SocketAddr, request: &str) -> Re
 }
 
 /// A request to the Admin API; `path` is below `/apisix/admin`.
-fn admin_request(addr: SocketAddr, method: &str, path: &str, body: &str) -> String {
+pub(super) fn admin_request(addr: SocketAddr, method: &str, path: &str, body: &str) -> String {
     format!(
         "{method} /apisix/admin/{path} HTTP/1.1\r\nHost: {addr}\r\nX-API-KEY: {ADMIN_KEY}\r\n\
          Content-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
