@@ -102,11 +102,13 @@ async fn in_order(State(api): State<Arc<Api>>, request: Request, next: Next) -> 
     }
     // A slow client must not keep the others waiting.
     let (parts, body) = request.into_parts();
+    let is_set = parts.uri.path().ends_with("/transaction");
+    let most = if is_set { transaction::BODY_MAX } else { history::BODY_MAX };
     // Refused before it is sent, by clients that wait to be told.
-    if body.size_hint().lower() > transaction::BODY_MAX as u64 {
+    if body.size_hint().lower() > most as u64 {
         return body::refused("length limit exceeded").into_response();
     }
-    let body = match axum::body::to_bytes(body, transaction::BODY_MAX).await {
+    let body = match axum::body::to_bytes(body, most).await {
         Ok(body) => body,
         Err(error) => return body::refused(&error.to_string()).into_response(),
     };

@@ -16,10 +16,13 @@ mod status;
 pub(crate) mod testing;
 
 use axum::Router;
-use axum::extract::State;
+use axum::body::Body;
+use axum::extract::{Request, State};
 use axum::http::StatusCode;
+use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post, put};
+use futures_util::StreamExt as _;
 
 use crate::plane::Plane;
 
@@ -45,7 +48,25 @@ pub fn router(plane: Plane) -> Router {
         .route("/v1/osmia/status", get(plane_status::show))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::not_found)
+        .layer(middleware::from_fn(discard_body))
         .with_state(plane)
+}
+
+/// Most bytes that are read of a body that nobody wants. Who sends more may not see the answer.
+const DISCARDED: usize = 16 << 20;
+
+/// Reads what comes with the request before it is answered: a client that is still sending when the
+/// connection ends would lose the answer.
+async fn discard_body(request: Request, next: Next) -> Response {
+    let (parts, body) = request.into_parts();
+    let mut body = body.into_data_stream();
+    let mut read = 0;
+    while read < DISCARDED
+        && let Some(Ok(data)) = body.next().await
+    {
+        read += data.len();
+    }
+    next.run(Request::from_parts(parts, Body::empty())).await
 }
 
 /// There is no collector to run: what is replaced is freed at once.

@@ -3,6 +3,7 @@
 use axum::Router;
 use axum::extract::State;
 use axum::http::StatusCode;
+use axum::middleware;
 use axum::response::Response;
 use axum::routing::get;
 use serde_json::json;
@@ -29,6 +30,7 @@ pub fn status_router(plane: Plane, workers: usize) -> Router {
         .route("/metrics", get(metrics::show))
         .fallback(answer::not_found)
         .method_not_allowed_fallback(answer::not_found)
+        .layer(middleware::from_fn(super::discard_body))
         .with_state(Probed { plane, workers })
 }
 

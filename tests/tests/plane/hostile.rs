@@ -639,6 +639,39 @@ fn bodies_beyond_the_cap() {
     target.ends_unharmed();
 }
 
+#[test]
+fn bodies_that_nobody_wants_do_not_cost_the_answer() {
+    let target = Target::start();
+    let body = vec![b'x'; 4 << 20];
+    let (control, status) = (target.gateway.control().addr, target.gateway.status().addr);
+    for (addr, line, answer) in [
+        (control, "GET /v1/schema", "HTTP/1.1 200"),
+        (control, "POST /v1/gc", "HTTP/1.1 200"),
+        (control, "POST /nowhere", "HTTP/1.1 404"),
+        (status, "GET /metrics", "HTTP/1.1 200"),
+        (status, "DELETE /status", "HTTP/1.1 404"),
+    ] {
+        let mut stream = TcpStream::connect(addr).unwrap();
+        stream.set_read_timeout(Some(FAILSAFE)).unwrap();
+        stream.set_write_timeout(Some(FAILSAFE)).unwrap();
+        let length = body.len();
+        let head = format!(
+            "{line} HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n"
+        );
+        stream.write_all(head.as_bytes()).unwrap();
+        stream.write_all(&body).unwrap_or_else(|error| panic!("{line}: {error}"));
+        let mut text = String::new();
+        stream.read_to_string(&mut text).unwrap_or_else(|error| panic!("{line}: {error}"));
+        assert!(text.starts_with(answer), "{line}: {text}");
+    }
+    // A rollback needs a few bytes.
+    let head = format!("POST /apisix/admin/rollback HTTP/1.1\r\nHost: a\r\nX-API-KEY: {KEY}\r\n");
+    let request = format!("{head}Connection: close\r\nContent-Length: 100000\r\n\r\n");
+    let mut client = Client::connect(target.gateway.admin().addr);
+    assert_eq!(refusal(&client.exchange(request.into_bytes())).0, 400);
+    target.ends_unharmed();
+}
+
 /// Sends chunks up to `limit` bytes, or until they are not taken any more; the answer and how much
 /// was sent.
 fn flood(addr: SocketAddr, head: &[u8], limit: usize) -> (String, usize) {

@@ -24,6 +24,8 @@ use crate::admin::transaction;
 use crate::local::{Entry, EntryChange, Journal, JournalError};
 use crate::plane::Plane;
 
+/// Largest body of a rollback, which names a revision and little else.
+pub(crate) const BODY_MAX: usize = 64 << 10;
 /// Entries in an answer, when the client does not say.
 const LIMIT: usize = 20;
 /// Most entries in an answer.
