@@ -31,4 +31,6 @@ pub mod settings;
 pub mod state;
 pub mod store;
 pub mod sync;
+#[cfg(test)]
+mod testing;
 mod yaml;

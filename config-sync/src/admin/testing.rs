@@ -1,6 +1,6 @@
 //! A small store in memory and a client, for the tests of the Admin API.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, RwLock};
 
@@ -9,7 +9,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
 use axum::http::{HeaderMap, Request, Response};
-use osmia_core::resource::Key;
 use osmia_core::rules::Rules;
 use osmia_core::settings::{AdminKey, AdminRole, AdminSettings};
 use osmia_core::snapshot::Snapshot;
@@ -17,12 +16,13 @@ use serde_json::Value;
 use tokio::sync::{mpsc, oneshot, watch};
 use tower::ServiceExt;
 
-use super::{Keys, references};
+use super::Keys;
 use crate::local::Journal;
 use crate::plane::Plane;
 use crate::publish::Publisher;
-use crate::state::{State, Stored};
-use crate::store::{Contents, Events, Guard, Item, Op, Outcome, Store, StoreError, Transaction};
+use crate::state::State;
+use crate::store::{Contents, Events, Item, Op, Outcome, Store, StoreError, Transaction};
+use crate::testing::Table;
 
 pub(crate) const ADMIN_KEY: &str = "0123456789abcdef";
 pub(crate) const VIEWER_KEY: &str = "fedcba9876543210";
@@ -61,8 +61,7 @@ pub(crate) enum Trick {
 
 #[derive(Debug, Default)]
 struct Inner {
-    revision: u64,
-    items: BTreeMap<String, Item>,
+    table: Table,
     commits: Vec<Transaction>,
     gets: usize,
     tricks: VecDeque<Trick>,
@@ -75,24 +74,6 @@ pub(crate) struct Memory {
     inner: Mutex<Inner>,
     state: Arc<RwLock<State>>,
     applied: watch::Sender<u64>,
-}
-
-impl Inner {
-    fn holds(&self, guard: &Guard) -> bool {
-        match guard {
-            Guard::Absent(path) => !self.items.contains_key(path),
-            Guard::Exists(path) => self.items.contains_key(path),
-            Guard::Unmodified(path, revision) => {
-                self.items.get(path).is_some_and(|item| item.modified == *revision)
-            }
-        }
-    }
-
-    fn put(&mut self, path: &str, value: bytes::Bytes) -> Option<Item> {
-        let created = self.items.get(path).map_or(self.revision, |item| item.created);
-        let item = Item { path: path.to_owned(), value, created, modified: self.revision };
-        self.items.insert(path.to_owned(), item)
-    }
 }
 
 impl Memory {
@@ -116,7 +97,7 @@ impl Memory {
     /// Everything under the path as text, `None` when there is nothing.
     pub(crate) fn text(&self, path: &str) -> Option<String> {
         let inner = self.inner.lock().unwrap();
-        inner.items.get(path).map(|item| String::from_utf8(item.value.to_vec()).unwrap())
+        inner.table.items.get(path).map(|item| String::from_utf8(item.value.to_vec()).unwrap())
     }
 
     pub(crate) fn value(&self, path: &str) -> Value {
@@ -124,14 +105,13 @@ impl Memory {
     }
 
     pub(crate) fn paths(&self) -> Vec<String> {
-        self.inner.lock().unwrap().items.keys().cloned().collect()
+        self.inner.lock().unwrap().table.items.keys().cloned().collect()
     }
 
     /// Writes as `etcdctl` would, and lets the state follow.
     pub(crate) fn seed(&self, path: &str, text: &str) {
         let mut inner = self.inner.lock().unwrap();
-        inner.revision += 1;
-        inner.put(path, text.to_owned().into());
+        inner.write(path, text.to_owned());
         self.follow(&inner);
     }
 
@@ -142,23 +122,18 @@ impl Memory {
     }
 
     fn follow(&self, inner: &Inner) {
-        let mut state = State { revision: inner.revision, ..State::default() };
-        for item in inner.items.values() {
-            let Some(key) = Key::parse(&item.path) else { continue };
-            let value: Value = serde_json::from_slice(&item.value).unwrap_or_default();
-            for reference in references(&key, &value) {
-                state.users.entry(reference.key).or_default().insert(key.clone());
-            }
-            let stored = Stored {
-                value: item.value.clone(),
-                created: item.created,
-                modified: item.modified,
-                order: item.created,
-            };
-            state.kinds.entry(key.kind).or_default().insert(key.id, stored);
-        }
+        let mut state = State::default();
+        inner.table.index(&mut state);
         *self.state.write().unwrap() = state;
-        self.applied.send_replace(inner.revision);
+        self.applied.send_replace(inner.table.revision);
+    }
+}
+
+impl Inner {
+    /// A commit of one key.
+    fn write(&mut self, path: &str, text: String) {
+        self.table.revision += 1;
+        self.table.perform(&Op::Put { path: path.to_owned(), value: text.into(), ttl: None });
     }
 }
 
@@ -176,14 +151,13 @@ impl Store for Memory {
         let mut inner = self.inner.lock().unwrap();
         inner.gets += 1;
         inner.down.clone().map_or(Ok(()), Err)?;
-        Ok(inner.items.get(path).cloned())
+        Ok(inner.table.items.get(path).cloned())
     }
 
     async fn list(&self, prefix: &str) -> Result<Contents, StoreError> {
         let inner = self.inner.lock().unwrap();
         inner.down.clone().map_or(Ok(()), Err)?;
-        let items = inner.items.values().filter(|item| item.path.starts_with(prefix));
-        Ok(Contents { revision: inner.revision, items: items.cloned().collect() })
+        Ok(inner.table.contents(prefix))
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
@@ -212,28 +186,24 @@ impl Memory {
         match trick {
             Some(Trick::Fail(error)) => return Err(error),
             Some(Trick::Overtake(path, Some(value))) => {
-                inner.revision += 1;
-                inner.put(path, value.to_string().into());
+                inner.write(path, value.to_string());
             }
             Some(Trick::Overtake(path, None)) => {
-                inner.revision += 1;
-                inner.items.remove(path);
+                inner.table.revision += 1;
+                inner.table.items.remove(path);
             }
             Some(Trick::Wait(..)) | None => {}
         }
         inner.commits.push(transaction.clone());
-        if !transaction.guards.iter().all(|guard| inner.holds(guard)) {
+        if !inner.table.holds(&transaction) {
             return Ok(Outcome::Conflict);
         }
-        inner.revision += 1;
-        for op in transaction.ops {
-            match op {
-                Op::Put { path, value, .. } => inner.put(&path, value),
-                Op::Delete { path } => inner.items.remove(&path),
-            };
+        inner.table.revision += 1;
+        for op in &transaction.ops {
+            inner.table.perform(op);
         }
         self.follow(&inner);
-        Ok(Outcome::Committed { revision: inner.revision })
+        Ok(Outcome::Committed { revision: inner.table.revision })
     }
 }
 

@@ -1,6 +1,5 @@
 //! A store in memory, with a plane that follows it, for tests.
 
-use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, RwLock};
 
 use async_trait::async_trait;
@@ -8,7 +7,6 @@ use axum::Router;
 use axum::body::Body;
 use axum::http::{Method, Request, StatusCode};
 use bytes::Bytes;
-use osmia_core::resource::Key;
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::Snapshot;
 use serde_json::Value;
@@ -18,8 +16,9 @@ use tower::ServiceExt;
 use crate::local::{Entry, EntryChange, Journal};
 use crate::plane::Plane;
 use crate::publish::Publisher;
-use crate::state::{SourceStatus, State, Stored};
-use crate::store::{Contents, Events, Guard, Item, Op, Outcome, Store, StoreError, Transaction};
+use crate::state::{SourceStatus, State};
+use crate::store::{Contents, Events, Item, Op, Outcome, Store, StoreError, Transaction};
+use crate::testing::Table;
 
 /// Revisions that the journal keeps.
 pub(crate) const KEPT: u64 = 10;
@@ -45,8 +44,7 @@ pub(crate) struct MemoryStore {
 
 #[derive(Debug, Default)]
 struct Inner {
-    revision: u64,
-    items: BTreeMap<String, Item>,
+    table: Table,
     /// Called once before the next commit, as somebody else's commit.
     before: Option<Transaction>,
     commits: usize,
@@ -96,7 +94,7 @@ impl World {
     /// What is stored under the path.
     pub fn stored(&self, path: &str) -> Option<Value> {
         let inner = self.store.lock();
-        inner.items.get(path).map(|item| serde_json::from_slice(&item.value).unwrap())
+        inner.table.items.get(path).map(|item| serde_json::from_slice(&item.value).unwrap())
     }
 }
 
@@ -117,53 +115,22 @@ impl MemoryStore {
 
     fn apply(&self, transaction: &Transaction) -> Outcome {
         let mut inner = self.lock();
-        let holds = |guard: &Guard| match guard {
-            Guard::Absent(path) => !inner.items.contains_key(path),
-            Guard::Exists(path) => inner.items.contains_key(path),
-            Guard::Unmodified(path, revision) => {
-                inner.items.get(path).is_some_and(|item| item.modified == *revision)
-            }
-        };
-        if !transaction.guards.iter().all(holds) {
+        if !inner.table.holds(transaction) {
             return Outcome::Conflict;
         }
-        inner.revision += 1;
+        inner.table.revision += 1;
         inner.commits += 1;
-        let revision = inner.revision;
-        let previous: Vec<_> =
-            transaction.ops.iter().map(|op| inner.perform(op, revision)).collect();
-        let changes = transaction.ops.iter().zip(&previous);
-        let changes = changes.map(|(op, previous)| changed(op, previous.as_ref())).collect();
+        let revision = inner.table.revision;
+        let change = |op: &Op| changed(op, inner.table.perform(op).as_ref());
+        let changes = transaction.ops.iter().map(change).collect();
         let author = Some(transaction.author.clone());
         self.journal
             .record(&[Entry { revision, at_ms: 1000 * revision, author, changes }])
             .unwrap();
-        self.follow(&inner);
+        inner.table.index(&mut self.state.write().unwrap());
         drop(inner);
         self.applied.send_replace(revision);
         Outcome::Committed { revision }
-    }
-
-    fn follow(&self, inner: &Inner) {
-        let mut state = self.state.write().unwrap();
-        state.revision = inner.revision;
-        // Indexed anew with each commit: the tests are small.
-        state.kinds = HashMap::new();
-        state.users = HashMap::new();
-        for item in inner.items.values() {
-            let Some(key) = Key::parse(&item.path) else { continue };
-            let value: Value = serde_json::from_slice(&item.value).unwrap();
-            for reference in crate::admin::references(&key, &value) {
-                state.users.entry(reference.key).or_default().insert(key.clone());
-            }
-            let stored = Stored {
-                value: item.value.clone(),
-                created: item.created,
-                modified: item.modified,
-                order: item.created,
-            };
-            state.kinds.entry(key.kind).or_default().insert(key.id, stored);
-        }
     }
 }
 
@@ -173,20 +140,6 @@ fn changed(op: &Op, previous: Option<&Item>) -> EntryChange {
         Op::Delete { path } => (path, None),
     };
     EntryChange { path: path.clone(), before: previous.map(|item| item.value.clone()), after }
-}
-
-impl Inner {
-    fn perform(&mut self, op: &Op, revision: u64) -> Option<Item> {
-        match op {
-            Op::Put { path, value, .. } => {
-                let created = self.items.get(path).map_or(revision, |item| item.created);
-                let item =
-                    Item { path: path.clone(), value: value.clone(), created, modified: revision };
-                self.items.insert(path.clone(), item)
-            }
-            Op::Delete { path } => self.items.remove(path),
-        }
-    }
 }
 
 #[async_trait]
@@ -200,13 +153,11 @@ impl Store for MemoryStore {
     }
 
     async fn get(&self, path: &str) -> Result<Option<Item>, StoreError> {
-        Ok(self.lock().items.get(path).cloned())
+        Ok(self.lock().table.items.get(path).cloned())
     }
 
     async fn list(&self, prefix: &str) -> Result<Contents, StoreError> {
-        let inner = self.lock();
-        let items = inner.items.values().filter(|item| item.path.starts_with(prefix)).cloned();
-        Ok(Contents { revision: inner.revision, items: items.collect() })
+        Ok(self.lock().table.contents(prefix))
     }
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
