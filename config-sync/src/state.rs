@@ -1,8 +1,9 @@
 //! The contents of the store as this process knows them, and how they are served.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ahash::HashMap;
 use bytes::Bytes;
 use osmia_core::resource::{Key, Kind};
 

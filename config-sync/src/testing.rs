@@ -1,6 +1,6 @@
 //! What the stores in memory of the tests have in common.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use osmia_core::resource::Key;
 use serde_json::Value;
@@ -49,7 +49,8 @@ impl Table {
     /// Lets a plane's state follow. Indexed anew each time: the tests are small.
     pub(crate) fn index(&self, state: &mut State) {
         state.revision = self.revision;
-        (state.kinds, state.users) = (HashMap::new(), HashMap::new());
+        state.kinds.clear();
+        state.users.clear();
         for item in self.items.values() {
             let Some(key) = Key::parse(&item.path) else { continue };
             let value: Value = serde_json::from_slice(&item.value).unwrap_or_default();

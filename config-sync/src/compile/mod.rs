@@ -11,9 +11,10 @@ mod parse;
 mod slots;
 mod upstreams;
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use ahash::{HashMap, HashSet};
 use bytes::Bytes;
 use osmia_core::reply::Failure;
 use osmia_core::resource::{self, Key, Kind, Status};
@@ -28,9 +29,6 @@ use upstreams::Builder;
 
 use crate::references::dependencies;
 use crate::state::{Quarantined, Serving, State, Stored};
-
-/// Texts that are read together: bounds the memory that reading takes.
-const CHUNK: usize = 4096;
 
 /// Where requests of a route go, or why nowhere.
 type Target = Result<Arc<Upstream>, Failure>;
@@ -76,11 +74,14 @@ enum Examined {
     Usable(Typed),
 }
 
+/// Keys to compile.
+type Dirty = BTreeMap<Kind, HashSet<Key>>;
+
 /// One update under way.
 struct Round<'s> {
     state: &'s mut State,
     /// What was stored before, of the keys that changed.
-    before: BTreeMap<Key, Option<Stored>>,
+    before: HashMap<Key, Option<Stored>>,
     changed: bool,
 }
 
@@ -90,11 +91,11 @@ impl Compiler {
         Self {
             rules,
             builder: Builder::default(),
-            upstreams: HashMap::new(),
-            services: HashMap::new(),
-            plugin_configs: HashMap::new(),
+            upstreams: HashMap::default(),
+            services: HashMap::default(),
+            plugin_configs: HashMap::default(),
             closed: BTreeSet::new(),
-            routes: HashMap::new(),
+            routes: HashMap::default(),
             router: Router::default(),
         }
     }
@@ -107,8 +108,8 @@ impl Compiler {
     /// Follows `state`, in which `changed` keys have their new values already. Whether
     /// [`Compiler::router`] is another one now.
     pub fn update(&mut self, state: &mut State, changed: Vec<Changed>) -> bool {
-        let mut dirty = BTreeMap::new();
-        let mut before = BTreeMap::new();
+        let mut dirty = Dirty::new();
+        let mut before = HashMap::default();
         for Changed { key, before: stored } in changed {
             mark(state, &key, &mut dirty);
             before.insert(key, stored);
@@ -118,13 +119,13 @@ impl Compiler {
 
     /// Takes the addresses of names. Whether [`Compiler::router`] is another one now.
     pub fn resolved(&mut self, state: &mut State, answers: Vec<(Arc<str>, Answer)>) -> bool {
-        let mut dirty = BTreeMap::new();
+        let mut dirty = Dirty::new();
         for (name, answer) in answers {
             for user in self.builder.names.answer(&name, answer) {
                 mark(state, &user, &mut dirty);
             }
         }
-        self.run(Round { state, before: BTreeMap::new(), changed: false }, &dirty)
+        self.run(Round { state, before: HashMap::default(), changed: false }, &dirty)
     }
 
     /// Names whose addresses are wanted and have not been asked for.
@@ -137,34 +138,21 @@ impl Compiler {
         self.builder.names.all(failed)
     }
 
-    fn run(&mut self, mut round: Round<'_>, dirty: &BTreeMap<Kind, BTreeSet<Key>>) -> bool {
+    fn run(&mut self, mut round: Round<'_>, dirty: &Dirty) -> bool {
         for kind in Kind::ALL {
-            let keys: Vec<&Key> = dirty.get(&kind).into_iter().flatten().collect();
-            for keys in keys.chunks(CHUNK) {
-                let parsed = self.parse(round.state, keys);
-                for (key, parsed) in keys.iter().zip(parsed) {
-                    let examined = self.examine(&mut round, key, parsed);
-                    let names = self.builder.names.begin(key);
-                    self.take(&mut round, key, examined);
-                    self.builder.names.end(key, names);
-                }
-            }
+            let mut keys: Vec<&Key> = dirty.get(&kind).into_iter().flatten().collect();
+            keys.sort_unstable();
+            let text = |key: &Key| round.state.get(key).map(|stored| stored.value.clone());
+            let texts: Vec<_> = keys.into_iter().map(|key| (key, text(key))).collect();
+            parse::in_order(&Arc::clone(&self.rules), &texts, |key, parsed| {
+                let examined = self.examine(&mut round, key, parsed);
+                let names = self.builder.names.begin(key);
+                self.take(&mut round, key, examined);
+                self.builder.names.end(key, names);
+            });
         }
         self.builder.settle();
         round.changed
-    }
-
-    /// Reads the texts of `keys`; `None` for one that is not stored.
-    fn parse(&self, state: &State, keys: &[&Key]) -> Vec<Option<Parsed>> {
-        let stored = |key: &&Key| state.get(key).map(|stored| stored.value.clone());
-        let texts: Vec<Option<Bytes>> = keys.iter().map(stored).collect();
-        let present: Vec<(&Key, &[u8])> = keys
-            .iter()
-            .zip(&texts)
-            .filter_map(|(key, text)| Some((*key, text.as_deref()?)))
-            .collect();
-        let mut parsed = parse::parse_all(&self.rules, &present).into_iter();
-        texts.iter().map(|text| text.as_ref().and_then(|_| parsed.next())).collect()
     }
 
     /// Decides what is done with a resource, and keeps the quarantine and the references.
@@ -464,7 +452,7 @@ fn forget_references(
 }
 
 /// Marks a key and all that depend on it.
-fn mark(state: &State, key: &Key, dirty: &mut BTreeMap<Kind, BTreeSet<Key>>) {
+fn mark(state: &State, key: &Key, dirty: &mut Dirty) {
     if dirty.entry(key.kind).or_default().insert(key.clone()) {
         for user in state.users(key) {
             mark(state, user, dirty);

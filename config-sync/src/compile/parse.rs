@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 
+use bytes::Bytes;
 use osmia_core::resource::{self, Key, Kind};
 use osmia_core::rules::Rules;
 use serde_json::{Map, Value};
@@ -34,30 +35,52 @@ pub(super) enum Typed {
 
 /// Texts from which on reading is spread over threads.
 const PARALLEL: usize = 512;
+/// Texts that a thread reads before it hands them over: bounds the memory that reading takes.
+const CHUNK: usize = 512;
 
-/// Reads many texts, on several threads when it pays.
-pub(super) fn parse_all(rules: &Rules, texts: &[(&Key, &[u8])]) -> Vec<Parsed> {
-    let one = |(key, text): &(&Key, &[u8])| parse(rules, key, text);
+/// Reads texts, and hands them over in their order; a text is `None` for what is not stored. When
+/// there are many, threads of their own read ahead of who takes them.
+pub(super) fn in_order(
+    rules: &Rules,
+    texts: &[(&Key, Option<Bytes>)],
+    mut take: impl FnMut(&Key, Option<Parsed>),
+) {
+    let one =
+        |(key, text): &(&Key, Option<Bytes>)| text.as_ref().map(|text| parse(rules, key, text));
     // Asking for the number of processors reads files: not for a few texts.
     let cores = || std::thread::available_parallelism().map_or(1, usize::from).min(8);
     let threads = if texts.len() < PARALLEL { 1 } else { cores() };
     if threads == 1 {
-        return texts.iter().map(one).collect();
+        return texts.iter().for_each(|text| take(text.0, one(text)));
     }
-    let share = texts.len().div_ceil(threads);
     std::thread::scope(|scope| {
-        let parts: Vec<_> = texts
-            .chunks(share)
-            .map(|part| (part, scope.spawn(move || part.iter().map(one).collect::<Vec<_>>())))
-            .collect();
-        // A thread that panicked: its part again, here, where the panic is the caller's.
-        parts
-            .into_iter()
-            .flat_map(|(part, thread)| {
-                thread.join().unwrap_or_else(|_| part.iter().map(one).collect())
+        let readers: Vec<_> = (0..threads)
+            .map(|first| {
+                let (sender, read) = crossbeam_channel::bounded(1);
+                let reader = scope.spawn(move || {
+                    for chunk in texts.chunks(CHUNK).skip(first).step_by(threads) {
+                        let parsed: Vec<_> = chunk.iter().map(one).collect();
+                        if sender.send(parsed).is_err() {
+                            return;
+                        }
+                    }
+                });
+                (read, reader)
             })
-            .collect()
-    })
+            .collect();
+        for (chunk, (read, _)) in texts.chunks(CHUNK).zip(readers.iter().cycle()) {
+            // A thread that panicked: its part again, here, where the panic is the caller's.
+            let parsed = read.recv().unwrap_or_else(|_| chunk.iter().map(one).collect());
+            for ((key, _), parsed) in chunk.iter().zip(parsed) {
+                take(key, parsed);
+            }
+        }
+        for (read, reader) in readers {
+            drop(read);
+            // Its panic has been dealt with.
+            let _ = reader.join();
+        }
+    });
 }
 
 /// Reads one text.

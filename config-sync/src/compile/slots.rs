@@ -1,6 +1,6 @@
 //! Indexes into the workers' tables.
 
-use std::collections::HashMap;
+use ahash::HashMap;
 use std::hash::Hash;
 
 use osmia_core::snapshot::Slot;
@@ -26,7 +26,7 @@ struct Held {
 
 impl<K> Default for SlotTable<K> {
     fn default() -> Self {
-        Self { slots: HashMap::new(), released: Vec::new(), free: Vec::new(), next_index: 0 }
+        Self { slots: HashMap::default(), released: Vec::new(), free: Vec::new(), next_index: 0 }
     }
 }
 

@@ -2,10 +2,10 @@
 
 mod recorder;
 
-use std::collections::HashMap;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use ahash::{HashMap, HashSet};
 use osmia_core::resource::{Key, Kind};
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::Snapshot;
@@ -296,18 +296,21 @@ fn take_commit(state: &mut State, commit: &Commit, batch: &mut Batch) {
 
 /// Makes the state what `contents` say; what differs is noted.
 fn replace(state: &mut State, contents: &Contents, batch: &mut Batch) -> Vec<EntryChange> {
-    let mut seen = HashMap::<Kind, std::collections::HashSet<Arc<str>, ahash::RandomState>>::new();
+    let was_empty = Kind::ALL.into_iter().all(|kind| state.count(kind) == 0);
+    let mut seen = HashMap::<Kind, HashSet<Arc<str>>>::default();
     let mut changes = Vec::new();
-    let mut places = HashMap::<u64, u64>::new();
+    let mut places = HashMap::<u64, u64>::default();
     for item in &contents.items {
         let Some(key) = Key::parse(&item.path) else { continue };
         let place = places.entry(item.created).or_default();
         *place += 1;
         changes.extend(put_key(state, &key, item, order(item.created, *place), batch));
-        seen.entry(key.kind).or_default().insert(key.id);
+        if !was_empty {
+            seen.entry(key.kind).or_default().insert(key.id);
+        }
     }
     let mut gone = Vec::new();
-    for kind in Kind::ALL {
+    for kind in Kind::ALL.into_iter().filter(|_| !was_empty) {
         let kept = seen.get(&kind);
         let is_kept = |id: &&Arc<str>| kept.is_some_and(|kept| kept.contains(*id));
         let ids = state.items(kind).map(|(id, _)| id);
