@@ -205,7 +205,8 @@ pub trait Store: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Looks again at once, at an operator's wish: a file is read again, a lost connection is retried
-    /// without waiting, and contents that were refused because most of them had gone are taken.
+    /// Looks again at once, at an operator's wish: a file is read again, a lost connection is
+    /// retried without waiting, and contents that were refused because most of them had gone are
+    /// taken.
     fn refresh(&self) {}
 }

@@ -24,8 +24,8 @@ use crate::store::{Author, Guard, Op, Outcome, StoreError, Transaction};
 const FLIGHTS: usize = 4;
 /// So many who wait are enough for another one.
 const COMPANY: usize = 8;
-/// Most writes, and most guards, of transactions that go together: well below etcd's limit of 128 of
-/// either (`--max-txn-ops`).
+/// Most writes, and most guards, of transactions that go together: well below etcd's limit of 128
+/// of either (`--max-txn-ops`).
 const TOGETHER: usize = 64;
 /// Most bytes in one of etcd's transactions, unless a single one has more. etcd takes 1.5 MiB.
 const BYTES: usize = 256 << 10;
