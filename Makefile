@@ -46,7 +46,7 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 instructions:
-	$(CARGO) run --release -p osmia-bench --bin osmia-bench -- instructions --check
+	$(CARGO) run -p osmia-bench --bin osmia-bench -- instructions --check
 
 bench: apt-bench
 	$(CARGO) build --release -p osmia -p osmia-bench

@@ -12,10 +12,26 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use osmia_core::settings::EtcdSettings;
 use tempfile::TempDir;
 
 use crate::eventually;
 use crate::port::Reserved;
+
+/// A gateway's settings for some endpoints, otherwise the defaults of `config.yaml`.
+pub fn settings(endpoints: &[String]) -> EtcdSettings {
+    EtcdSettings {
+        endpoints: endpoints.to_vec(),
+        prefix: "/apisix".to_owned(),
+        credentials: None,
+        timeout: Duration::from_secs(30),
+        client_certificate: None,
+        verify: true,
+        server_name: None,
+        trusted: None,
+        accept_empty: false,
+    }
+}
 
 /// How long [`Etcd::try_write`] waits for a member that may be stopped.
 const PATIENCE: Duration = Duration::from_millis(500);

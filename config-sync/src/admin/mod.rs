@@ -83,10 +83,12 @@ pub fn resources(plane: Plane, settings: &AdminSettings) -> Router {
         committed: AtomicU64::new(0),
         claims: Arc::default(),
     });
-    let sets = transaction::router(api.plane.clone())
-        .merge(history::router(api.plane.clone()))
-        .method_not_allowed_fallback(dispatch::wrong_method)
-        .layer(middleware::from_fn_with_state(Arc::clone(&api), in_order));
+    let ordered = |routes: Router, most: usize| {
+        let layer = middleware::from_fn_with_state((Arc::clone(&api), most), in_order);
+        routes.method_not_allowed_fallback(dispatch::wrong_method).layer(layer)
+    };
+    let sets = ordered(transaction::router(api.plane.clone()), transaction::BODY_MAX)
+        .merge(ordered(history::router(api.plane.clone()), history::BODY_MAX));
     Router::new()
         .route(target::ROOT, any(dispatch::root))
         .route("/apisix/admin/{*path}", any(dispatch::dispatch))
@@ -95,15 +97,18 @@ pub fn resources(plane: Plane, settings: &AdminSettings) -> Router {
         .nest(target::ROOT, sets)
 }
 
-/// Lets nobody else write while a whole set of resources is checked and written.
-async fn in_order(State(api): State<Arc<Api>>, request: Request, next: Next) -> Response {
+/// Lets nobody else write while a whole set of resources is checked and written. A body may have
+/// so many bytes.
+async fn in_order(
+    State((api, most)): State<(Arc<Api>, usize)>,
+    request: Request,
+    next: Next,
+) -> Response {
     if request.method() != Method::POST {
         return next.run(request).await;
     }
     // A slow client must not keep the others waiting.
     let (parts, body) = request.into_parts();
-    let is_set = parts.uri.path().ends_with("/transaction");
-    let most = if is_set { transaction::BODY_MAX } else { history::BODY_MAX };
     // Refused before it is sent, by clients that wait to be told.
     if body.size_hint().lower() > most as u64 {
         return body::refused("length limit exceeded").into_response();

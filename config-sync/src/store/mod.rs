@@ -205,8 +205,10 @@ pub trait Store: fmt::Debug + Send + Sync {
         None
     }
 
-    /// Looks again at once, at an operator's wish: a file is read again, a lost connection is
-    /// retried without waiting, and contents that were refused because most of them had gone are
-    /// taken.
+    /// Looks again at once: a file is read again, a lost connection is retried without waiting.
     fn refresh(&self) {}
+
+    /// An operator wants what is there: contents that are refused because most of them have gone
+    /// are taken.
+    fn accept(&self) {}
 }

@@ -178,6 +178,7 @@ impl Follower {
                 },
                 command = commands.recv() => match command {
                     Some(Command::Reload) => {
+                        plane.store.accept();
                         plane.store.refresh();
                         let names = self.engine.names(false);
                         self.ask_for(names);

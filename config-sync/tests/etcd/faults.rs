@@ -23,6 +23,16 @@ async fn with(etcd: Arc<Etcd>, work: impl FnOnce(&mut Etcd) + Send + 'static) ->
     .await
 }
 
+/// The same etcd with nothing in it.
+async fn wiped(etcd: Arc<Etcd>) -> Arc<Etcd> {
+    with(etcd, |etcd| {
+        etcd.kill();
+        etcd.wipe();
+        etcd.restart();
+    })
+    .await
+}
+
 async fn start() -> Arc<Etcd> {
     Arc::new(blocking(Etcd::start).await)
 }
@@ -209,12 +219,7 @@ async fn emptied_and_filled_again() {
     let store = store(&[etcd.url()]);
     commit(&store, vec![put("routes/1", "{}")]).await;
     let mut mirror = Mirror::of(&store).await;
-    let etcd = with(etcd, |etcd| {
-        etcd.kill();
-        etcd.wipe();
-        etcd.restart();
-    })
-    .await;
+    let etcd = wiped(etcd).await;
     mirror.until("refused", |mirror| mirror.refused.len() == 1).await;
     assert!(mirror.refused[0].contains("accept_empty"), "{:?}", mirror.refused);
     assert_eq!(mirror.contents.len(), 1, "the old contents stay");
@@ -238,12 +243,7 @@ async fn wiped_with_one_of_ten() -> (Arc<Etcd>, EtcdStore, Mirror) {
     let store = store(&[etcd.url()]);
     commit(&store, (0..10).map(|id| put(&format!("routes/{id}"), "{}")).collect()).await;
     let mut mirror = Mirror::of(&store).await;
-    let etcd = with(etcd, |etcd| {
-        etcd.kill();
-        etcd.wipe();
-        etcd.restart();
-    })
-    .await;
+    let etcd = wiped(etcd).await;
     mirror.until("refused", |mirror| mirror.refused.len() == 1).await;
     foreign(&etcd, "0").await;
     (etcd, store, mirror)
@@ -267,16 +267,15 @@ async fn the_first_key_in_an_emptied_store_is_no_configuration() {
 async fn the_operator_may_want_next_to_nothing() {
     let (etcd, store, mut mirror) = wiped_with_one_of_ten().await;
     assert_eq!(mirror.loads, 1);
+    // To look again is not to want what is there.
     store.refresh();
+    mirror.during(Duration::from_secs(1)).await;
+    assert_eq!((mirror.contents.len(), mirror.loads), (10, 1));
+    store.accept();
     mirror.settle(&etcd).await;
     assert_eq!((mirror.contents.len(), mirror.loads), (1, 2));
     // What was said then does not count for the next time.
-    let etcd = with(etcd, |etcd| {
-        etcd.kill();
-        etcd.wipe();
-        etcd.restart();
-    })
-    .await;
+    let etcd = wiped(etcd).await;
     mirror.until("refused again", |mirror| mirror.refused.len() == 2).await;
     drop(etcd);
 }
@@ -294,12 +293,7 @@ async fn emptied_by_deletes_or_with_consent() {
     assert_eq!((other.contents.len(), other.refused.len()), (0, 0));
     commit(&store, vec![put("routes/1", "{}")]).await;
     mirror.settle(&etcd).await;
-    let etcd = with(etcd, |etcd| {
-        etcd.kill();
-        etcd.wipe();
-        etcd.restart();
-    })
-    .await;
+    let etcd = wiped(etcd).await;
     mirror.settle(&etcd).await;
     assert_eq!((mirror.contents.len(), mirror.loads, mirror.refused.len()), (0, 2, 0));
 }

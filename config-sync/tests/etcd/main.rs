@@ -10,27 +10,10 @@ mod proxy;
 mod requests;
 mod security;
 
-use std::time::Duration;
-
 use bytes::Bytes;
 use osmia_config_sync::store::etcd::EtcdStore;
 use osmia_config_sync::store::{Author, Op, Outcome, Store as _, Transaction};
-use osmia_core::settings::EtcdSettings;
-
-/// Settings for some endpoints.
-fn settings(endpoints: &[String]) -> EtcdSettings {
-    EtcdSettings {
-        endpoints: endpoints.to_vec(),
-        prefix: "/apisix".to_owned(),
-        credentials: None,
-        timeout: Duration::from_secs(30),
-        client_certificate: None,
-        verify: true,
-        server_name: None,
-        trusted: None,
-        accept_empty: false,
-    }
-}
+use osmia_tests::etcd::settings;
 
 fn store(endpoints: &[String]) -> EtcdStore {
     EtcdStore::new(&settings(endpoints)).unwrap()

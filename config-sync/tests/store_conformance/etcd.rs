@@ -1,13 +1,11 @@
 //! The store in etcd.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_trait::async_trait;
 use osmia_config_sync::store::Store;
 use osmia_config_sync::store::etcd::EtcdStore;
-use osmia_core::settings::EtcdSettings;
-use osmia_tests::etcd::Etcd as Process;
+use osmia_tests::etcd::{Etcd as Process, settings};
 use tokio::task::spawn_blocking;
 
 use crate::subject::Subject;
@@ -19,17 +17,7 @@ pub struct Etcd {
 
 impl Etcd {
     fn of(process: Process) -> Self {
-        let settings = EtcdSettings {
-            endpoints: vec![process.url()],
-            prefix: "/apisix".to_owned(),
-            credentials: None,
-            timeout: Duration::from_secs(30),
-            client_certificate: None,
-            verify: true,
-            server_name: None,
-            trusted: None,
-            accept_empty: false,
-        };
+        let settings = settings(&[process.url()]);
         Self { store: Arc::new(EtcdStore::new(&settings).unwrap()), process }
     }
 }

@@ -307,6 +307,32 @@ fn an_etcd_that_is_empty_all_of_a_sudden_is_not_believed() {
 }
 
 #[test]
+fn the_first_key_in_an_emptied_etcd_counts_when_the_operator_says_so() {
+    let upstream = Upstream::answering("kept");
+    let mut etcd = Etcd::start();
+    let gateway = gateway_on(&[etcd.url()], &upstream);
+    let mut changes = Changes::new(&upstream);
+    changes.write_many(30, &[&etcd]);
+    converges(&gateway, &etcd);
+    let before = routes_of_gateway(&gateway);
+    assert!(before.len() > 2);
+    etcd.kill();
+    etcd.wipe();
+    etcd.restart();
+    gateway.log().wait_for(&["ERROR", "configuration not accepted", "SIGHUP"]);
+    let only = route("/r0", &upstream).to_string();
+    etcd.ctl(["put", "/apisix/routes/r0", &only]);
+    // What asks the store to look again is no consent.
+    gateway.control().call("PUT", "/v1/plugins/reload", "");
+    let traffic = Traffic::on(&gateway);
+    traffic.goes_on();
+    assert_eq!(routes_of_gateway(&gateway), before);
+    traffic.ends_unharmed();
+    gateway.signal(libc::SIGHUP);
+    converges(&gateway, &etcd);
+}
+
+#[test]
 fn an_etcd_that_is_emptied_key_by_key_is_believed() {
     let upstream = Upstream::answering("kept");
     let etcd = Etcd::start();

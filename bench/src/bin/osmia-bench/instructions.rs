@@ -47,7 +47,7 @@ struct Baseline {
     instructions: BTreeMap<String, f64>,
 }
 
-/// Builds the scenarios with the release profile, counts, and compares.
+/// Builds the scenarios, counts, and compares.
 pub(crate) fn run(options: &Options) -> Result<()> {
     child::clean_up_on_signals()?;
     let valgrind = programs::in_path("valgrind")
@@ -134,9 +134,9 @@ fn load(path: &Path, may_be_missing: bool) -> Result<Baseline> {
 
 fn render(tools: &str, counts: &BTreeMap<String, f64>) -> String {
     let mut text = String::from(
-        "# Instructions per iteration of each scenario in bench/icount, release profile, counted \
-         by callgrind.\n# Written by `osmia-bench instructions --bless`; `make test` fails when \
-         one grows by more than 3 %.\n",
+        "# Instructions per iteration of each scenario in bench/icount, counted by callgrind.\n\
+         # Written by `osmia-bench instructions --bless`; `make test` fails when one grows by more \
+         than 3 %.\n",
     );
     let _ = writeln!(text, "tools = {tools:?}\n\n[instructions]");
     for (name, count) in counts {
@@ -156,7 +156,9 @@ fn tools(valgrind: &Path) -> String {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--release", "--package", "osmia-bench", "--example", "osmia-icount"])
+        .args(["build", "--workspace", "--bin", "osmia-icount", "--config"])
+        .arg(programs::manifest().with_file_name("icount/profile.toml"))
+        .env("CARGO_INCREMENTAL", "0")
         .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
         .arg(programs::manifest())
         .stderr(Stdio::inherit())

@@ -64,8 +64,12 @@ pub(super) struct Operator {
 }
 
 impl Operator {
-    /// Look again, and take what is there even if it is next to nothing.
     pub(super) fn look_again(&self) {
+        self.wake.notify_waiters();
+    }
+
+    /// Take what is there even if it is next to nothing.
+    pub(super) fn accept(&self) {
         self.confirms.store(true, Ordering::Relaxed);
         self.wake.notify_waiters();
     }

@@ -112,45 +112,55 @@ impl Group {
         }
     }
 
-    async fn send(&self, mut batch: Vec<Waiting>) {
+    async fn send(&self, batch: Vec<Waiting>) {
         let limit = self.requests.timeout();
-        batch.retain_mut(|waiting| {
-            let late = waiting.since.elapsed() >= limit;
-            if late {
-                let reason = format!("etcd: not sent within {} s", limit.as_secs_f32());
-                answer(waiting, Err(StoreError::Unavailable(reason)));
+        let (late, batch): (Vec<_>, Vec<_>) =
+            batch.into_iter().partition(|waiting| waiting.since.elapsed() >= limit);
+        for waiting in late {
+            let reason = format!("not sent within {} s", limit.as_secs_f32());
+            waiting.answer(Err(Failure::NotSent(reason)));
+        }
+        if batch.len() > 1
+            && let Some(outcome) = self.send_together(&batch).await
+        {
+            for waiting in batch {
+                waiting.answer(outcome.clone());
             }
-            !late
-        });
-        if batch.len() > 1 && self.send_together(&mut batch).await {
             return;
         }
-        join_all(batch.into_iter().map(|waiting| self.send_alone(waiting))).await;
-    }
-
-    /// Whether that was it. It was not when one of the guards did not hold, or when etcd refused
-    /// the whole, maybe for the sake of one.
-    async fn send_together(&self, batch: &mut [Waiting]) -> bool {
-        let txn = txn::txn(&self.keys, &merge(batch), &Leases::new());
-        let answers = self.requests.send(&txn).await;
-        let outcome = match answers.map(|answers| txn::outcome(&answers)) {
-            Ok(Outcome::Conflict) | Err(Failure::Answer { .. }) => return false,
-            other => other,
+        let alone = async |waiting: Waiting| {
+            let outcome = self.send_txn(&waiting.transaction, &waiting.leases).await;
+            waiting.answer(outcome);
         };
-        for waiting in batch {
-            let outcome = outcome.clone().map_err(|failure| refused(failure, &waiting.transaction));
-            answer(waiting, outcome);
-        }
-        true
+        join_all(batch.into_iter().map(alone)).await;
     }
 
-    async fn send_alone(&self, mut waiting: Waiting) {
-        let txn = txn::txn(&self.keys, &waiting.transaction, &waiting.leases);
-        let outcome = self.requests.send(&txn).await;
-        let outcome = outcome
-            .map(|answers| txn::outcome(&answers))
-            .map_err(|failure| refused(failure, &waiting.transaction));
-        answer(&mut waiting, outcome);
+    /// What became of all of them. `None`: nothing was done, because one of the guards did not
+    /// hold, or because etcd refused the whole, maybe for the sake of one.
+    async fn send_together(&self, batch: &[Waiting]) -> Option<Result<Outcome, Failure>> {
+        let outcome = self.send_txn(&merge(batch), &Leases::new()).await;
+        let nothing_done = match &outcome {
+            Ok(outcome) => *outcome == Outcome::Conflict,
+            Err(failure) => failure.is_refusal(),
+        };
+        (!nothing_done).then_some(outcome)
+    }
+
+    async fn send_txn(
+        &self,
+        transaction: &Transaction,
+        leases: &Leases,
+    ) -> Result<Outcome, Failure> {
+        let answers = self.requests.send(&txn::txn(&self.keys, transaction, leases)).await?;
+        Ok(txn::outcome(&answers))
+    }
+}
+
+impl Waiting {
+    /// Whoever has gone away does not mind.
+    fn answer(self, outcome: Result<Outcome, Failure>) {
+        let outcome = outcome.map_err(|failure| refused(failure, &self.transaction));
+        let _ = self.answer.send(outcome);
     }
 }
 
@@ -163,12 +173,6 @@ fn merge(batch: &[Waiting]) -> Transaction {
         merged.ops.extend(transaction.ops.iter().cloned());
     }
     merged
-}
-
-/// Whoever has gone away does not mind.
-fn answer(waiting: &mut Waiting, outcome: Answer) {
-    let (nobody, _) = oneshot::channel();
-    let _ = mem::replace(&mut waiting.answer, nobody).send(outcome);
 }
 
 /// The first who waits, and all behind it that may share its transaction.

@@ -201,6 +201,14 @@ impl Failure {
         matches!(self, Self::Answer { message, .. } if message.contains(text))
     }
 
+    /// etcd would not do it, and certainly did nothing. Other answers, as that a proposal timed out
+    /// or that the leader changed, leave open whether it was done.
+    pub(super) fn is_refusal(&self) -> bool {
+        use Code::{InvalidArgument, OutOfRange, PermissionDenied, ResourceExhausted};
+        let Self::Answer { code, .. } = self else { return false };
+        matches!(code, InvalidArgument | OutOfRange | PermissionDenied | ResourceExhausted)
+    }
+
     /// The revision asked for is compacted or in the future, or the message is too large for us.
     pub(super) fn is_out_of_range(&self) -> bool {
         matches!(self, Self::Answer { code: Code::OutOfRange, .. })
@@ -245,4 +253,21 @@ pub(super) fn deepest(error: &(dyn std::error::Error + 'static)) -> String {
         inner = source;
     }
     inner.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_certainly_did_nothing_is_a_refusal() {
+        let answer = |code, message: &str| Failure::from(Status::new(code, message)).is_refusal();
+        assert!(answer(Code::InvalidArgument, "etcdserver: too many operations in txn request"));
+        assert!(answer(Code::PermissionDenied, "etcdserver: permission denied"));
+        assert!(answer(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"));
+        assert!(!answer(Code::Unavailable, "etcdserver: request timed out"));
+        assert!(!answer(Code::Unavailable, "etcdserver: leader changed"));
+        assert!(!answer(Code::Unknown, "?"));
+        assert!(!Failure::Unanswered("gone".to_owned()).is_refusal());
+    }
 }

@@ -113,6 +113,10 @@ impl Store for EtcdStore {
         events
     }
 
+    fn accept(&self) {
+        self.operator.accept();
+    }
+
     fn refresh(&self) {
         self.operator.look_again();
     }

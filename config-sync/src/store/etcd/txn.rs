@@ -1,6 +1,5 @@
 //! etcd's transactions, made of ours.
 
-use bytes::Bytes;
 use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 
 use super::load::{AUTHOR, Keys, Position, signed};
@@ -64,6 +63,6 @@ struct Signature<'a> {
 
 fn sign(keys: &Keys, author: &Author) -> TxnOp {
     let mark = format!("{:016x}", getrandom::u64().unwrap_or_default());
-    let value: Bytes = serde_json::to_vec(&Signature { author, mark }).unwrap_or_default().into();
-    TxnOp::put(keys.key(AUTHOR), value.as_ref(), None)
+    let value = serde_json::to_vec(&Signature { author, mark }).unwrap_or_default();
+    TxnOp::put(keys.key(AUTHOR), value, None)
 }
