@@ -13,6 +13,7 @@ pub mod fuzzing;
 pub mod http1;
 pub mod keyring;
 pub mod limits;
+pub mod node_set;
 pub mod path;
 pub mod plugin;
 pub mod reply;

@@ -9,6 +9,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::node_set::NodeSet;
 use crate::reply::Failure;
 use crate::router::{MethodSet, PathPattern, Router};
 
@@ -34,6 +35,35 @@ pub struct Snapshot {
     pub source_revision: u64,
     /// All routes, matched by host and path.
     pub router: Router,
+    /// Nodes that health checks found to be down.
+    pub health: Health,
+}
+
+/// The nodes of upstreams that are taken to be down. A clone is a reference count.
+///
+/// It lies beside the routes, so that a node that goes down changes no route and no upstream.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Health {
+    /// By the index of the upstream's slot, with its generation; only upstreams with a node down.
+    down: Arc<Vec<Option<(u32, NodeSet)>>>,
+}
+
+impl Health {
+    /// The nodes of the upstream in `slot` that are down; `None`: all are up, or nobody checks.
+    pub fn down(&self, slot: Slot) -> Option<&NodeSet> {
+        let (generation, nodes) = self.down.get(slot.index as usize)?.as_ref()?;
+        (*generation == slot.generation).then_some(nodes)
+    }
+
+    /// Says which nodes of the upstream in `slot` are down.
+    pub fn set(&mut self, slot: Slot, nodes: NodeSet) {
+        let index = slot.index as usize;
+        let down = Arc::make_mut(&mut self.down);
+        if down.len() <= index {
+            down.resize(index + 1, None);
+        }
+        down[index] = (!nodes.is_empty()).then_some((slot.generation, nodes));
+    }
 }
 
 /// A compiled route.

@@ -182,6 +182,7 @@ impl Engine {
             revision: self.publisher.current().revision + 1,
             source_revision: state.revision,
             router,
+            health: self.publisher.current().health.clone(),
         };
         let (revision, source) = (snapshot.revision, snapshot.source_revision);
         self.publisher.publish(Arc::new(snapshot));
@@ -215,7 +216,15 @@ pub fn snapshot_of(rules: Arc<Rules>, resources: Vec<Resource>) -> (Snapshot, Ve
         });
     let mut problems: Vec<String> = bad.chain(missing).collect();
     problems.sort();
-    (Snapshot { revision: 1, source_revision: 1, router: compiler.router() }, problems)
+    (
+        Snapshot {
+            revision: 1,
+            source_revision: 1,
+            router: compiler.router(),
+            ..Snapshot::default()
+        },
+        problems,
+    )
 }
 
 fn write(state: &RwLock<State>) -> RwLockWriteGuard<'_, State> {

@@ -204,5 +204,10 @@ pub fn snapshot() -> Snapshot {
         timeout: None,
         enable_websocket: false,
     });
-    Snapshot { revision: 1, source_revision: 1, router: Router::build([route]) }
+    Snapshot {
+        revision: 1,
+        source_revision: 1,
+        router: Router::build([route]),
+        ..Snapshot::default()
+    }
 }
