@@ -17,6 +17,7 @@ pub mod node_set;
 pub mod path;
 pub mod plugin;
 pub mod reply;
+pub mod request;
 pub mod resource;
 pub mod router;
 pub mod rules;

@@ -19,6 +19,102 @@ pub enum PathError {
     /// More `..` than segments.
     #[error("path leads above the root")]
     AboveRoot,
+    /// A segment whose `;parameters` would hide what it is from the rules
+    /// (`normalize_uri_like_servlet`).
+    #[error("dot or empty segment with parameters in the path")]
+    Servlet,
+}
+
+/// Options of APISIX on the path that routes and `$uri` see (`conf/config.yaml`, `apisix`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct PathOptions {
+    /// `delete_uri_tail_slash`: `/a/` is taken for `/a`.
+    pub delete_tail_slash: bool,
+    /// `normalize_uri_like_servlet`: `;parameters` of segments are not part of the path.
+    pub servlet: bool,
+    /// `match_uri_encoded_slash`: routes see `%2F` for an encoded slash, which is none then.
+    pub encoded_slash: bool,
+}
+
+/// A request's path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Normalized<'a> {
+    /// `$uri`.
+    pub uri: Cow<'a, [u8]>,
+    /// What routes see when it is not that.
+    for_routes: Option<Vec<u8>>,
+}
+
+impl Normalized<'_> {
+    /// What routes see.
+    pub fn for_routes(&self) -> &[u8] {
+        self.for_routes.as_deref().unwrap_or(&self.uri)
+    }
+}
+
+impl PathOptions {
+    /// Normalises `path`, which is the target without arguments; `*` and an empty path are allowed.
+    pub fn normalize<'a>(&self, path: &'a [u8]) -> Result<Normalized<'a>, PathError> {
+        if path.is_empty() || path == b"*" {
+            let uri = if path.is_empty() { b"/" } else { path };
+            return Ok(Normalized { uri: uri.into(), for_routes: None });
+        }
+        let mut uri = normalize(path)?;
+        if self.servlet && uri.contains(&b';') {
+            uri = without_parameters(&uri)?.into();
+        }
+        if self.delete_tail_slash && uri.len() > 1 && uri.ends_with(b"/") {
+            uri = match uri {
+                Cow::Borrowed(uri) => Cow::Borrowed(&uri[..uri.len() - 1]),
+                Cow::Owned(mut uri) => {
+                    uri.pop();
+                    Cow::Owned(uri)
+                }
+            };
+        }
+        let for_routes = if self.encoded_slash { keep_encoded_slash(path, &uri) } else { None };
+        Ok(Normalized { uri, for_routes })
+    }
+}
+
+/// The path without what follows a `;` in its segments. A segment that only its parameters keep
+/// from being `.`, `..` or nothing is refused: what stands behind would read it otherwise.
+fn without_parameters(path: &[u8]) -> Result<Vec<u8>, PathError> {
+    let mut out = Vec::with_capacity(path.len());
+    let mut segments = path.split(|byte| *byte == b'/').peekable();
+    while let Some(segment) = segments.next() {
+        let cut = memchr::memchr(b';', segment);
+        let bare = &segment[..cut.unwrap_or(segment.len())];
+        let is_dots =
+            matches!(bare.to_ascii_lowercase().as_slice(), b"." | b".." | b"%2e" | b"%2e%2e");
+        let is_empty = bare.is_empty() && segments.peek().is_some();
+        if cut.is_some() && (is_dots || is_empty) {
+            return Err(PathError::Servlet);
+        }
+        out.extend_from_slice(bare);
+        if segments.peek().is_some() {
+            out.push(b'/');
+        }
+    }
+    Ok(out)
+}
+
+/// The path with its encoded slashes as `%2F`, if decoding is all that normalisation did to it:
+/// otherwise they could lead past a rule.
+fn keep_encoded_slash(path: &[u8], uri: &[u8]) -> Option<Vec<u8>> {
+    let is_slash = |code: &[u8]| code.eq_ignore_ascii_case(b"%2f");
+    if !path.windows(3).any(is_slash) || *decode(path).ok()? != *uri {
+        return None;
+    }
+    let mut out = Vec::with_capacity(path.len());
+    let mut rest = path;
+    while let Some(at) = rest.windows(3).position(is_slash) {
+        out.extend_from_slice(&decode(&rest[..at]).ok()?);
+        out.extend_from_slice(b"%2F");
+        rest = &rest[at + 3..];
+    }
+    out.extend_from_slice(&decode(rest).ok()?);
+    Some(out)
 }
 
 /// Splits a target into path and query (without `?`); a fragment is cut off.
@@ -151,6 +247,46 @@ mod tests {
         assert_eq!(split_query(b"/a?b=c?d"), (&b"/a"[..], Some(&b"b=c?d"[..])));
         assert_eq!(split_query(b"/a#b?c"), (&b"/a"[..], None));
         assert_eq!(split_query(b"/a?b#c"), (&b"/a"[..], Some(&b"b"[..])));
+    }
+
+    #[test]
+    fn options_change_what_routes_see() {
+        let all = |path: &str, options: PathOptions| {
+            let path = options.normalize(path.as_bytes())?;
+            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+            Ok((text(&path.uri), text(path.for_routes())))
+        };
+        let same = |path: &str| Ok((path.to_owned(), path.to_owned()));
+        let none = PathOptions::default();
+        assert_eq!(all("", none), same("/"));
+        assert_eq!(all("*", none), same("*"));
+        assert_eq!(all("/a/;b/", none), same("/a/;b/"));
+
+        let tail = PathOptions { delete_tail_slash: true, ..none };
+        for (path, uri) in
+            [("/a/", "/a"), ("/a", "/a"), ("/", "/"), ("/a//", "/a"), ("/a%2f", "/a")]
+        {
+            assert_eq!(all(path, tail), same(uri), "{path}");
+        }
+
+        let servlet = PathOptions { servlet: true, ..none };
+        for (path, uri) in
+            [("/a;x/b;y=1", "/a/b"), ("/a/;x", "/a/"), ("/a%3Bx", "/a"), ("/a/", "/a/")]
+        {
+            assert_eq!(all(path, servlet), same(uri), "{path}");
+        }
+        for path in ["/a/..;/b", "/.;x/a", "/;x/a", "/%252e;x/a", "/a/%252E%252e;/b"] {
+            assert_eq!(all(path, servlet), Err(PathError::Servlet), "{path}");
+        }
+
+        let slash = PathOptions { encoded_slash: true, ..none };
+        let two = |uri: &str, routes: &str| Ok((uri.to_owned(), routes.to_owned()));
+        assert_eq!(all("/a%2fb/c", slash), two("/a/b/c", "/a%2Fb/c"));
+        assert_eq!(all("/%41%2Fb%2Fc", slash), two("/A/b/c", "/A%2Fb%2Fc"));
+        // More than decoding was done: routes see what everybody sees.
+        for (path, uri) in [("/a%2Fb/../c", "/a/c"), ("/a%2F/b", "/a/b"), ("/a%2F%2e%2e", "/")] {
+            assert_eq!(all(path, slash), same(uri), "{path}");
+        }
     }
 
     proptest! {

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::HttpLimits;
+use crate::path::PathOptions;
 
 /// Everything fixed at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub struct Settings {
     /// `apisix.show_upstream_status_in_response_header`: `X-APISIX-Upstream-Status` on every
     /// response instead of on 5xx from the upstream only.
     pub show_upstream_status: bool,
+    /// `apisix.delete_uri_tail_slash` and others.
+    pub path: PathOptions,
     /// `nginx_config.http.client_max_body_size` in bytes; 0: unlimited.
     pub client_max_body_bytes: u64,
     /// Where resources come from.
@@ -267,6 +270,8 @@ pub struct ResourceSettings {
     pub encrypt_fields: bool,
     /// Whether `apisix.proxy_mode` includes `stream`.
     pub stream: bool,
+    /// `apisix.router.http`, default `radixtree_host_uri`.
+    pub router: crate::router::Mode,
 }
 
 impl ConfigProvider {

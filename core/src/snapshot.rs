@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use crate::node_set::NodeSet;
 use crate::reply::Failure;
-use crate::router::{MethodSet, PathPattern, Router};
+use crate::router::{Conditions, MethodSet, PathPattern, Router};
 
 /// A stable index into a per-worker table, handed out by the sync thread.
 ///
@@ -79,6 +79,8 @@ pub struct Route {
     pub uris: Box<[PathPattern]>,
     /// Methods that match.
     pub methods: MethodSet,
+    /// What else a request must fulfil.
+    pub conditions: Option<Box<Conditions>>,
     /// Rank among routes with the same host and path; the highest is tried first.
     pub priority: i64,
     /// Among equals the smaller is tried first: the position in a file, or the revision that

@@ -5,14 +5,11 @@ use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use base64::Engine as _;
 use osmia_core::access_log::Format;
-use osmia_core::http1::fields::{self, Field};
-use osmia_core::http1::request::split_port;
 use osmia_core::http1::{RequestHead, ResponseHead};
-use osmia_core::path;
+use osmia_core::request::{RequestVariables, header, number, put};
 use osmia_core::snapshot::{Node, Route};
-use osmia_core::vars::{Variable, VariableSource, names_field};
+use osmia_core::vars::{Variable, VariableSource};
 
 use crate::disk::LogSink;
 use crate::http::exchange::Attempts;
@@ -147,47 +144,22 @@ impl VariableSource for Line<'_> {
 
 impl Record<'_> {
     fn append_request(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
-        let request = self.request;
-        let span = |out: &mut Vec<u8>, bytes: &[u8]| put(out, bytes);
         match variable {
-            Variable::RemoteAddr | Variable::RealipRemoteAddr => span(out, self.client.ip()),
-            Variable::RemotePort | Variable::RealipRemotePort => {
-                number(out, u64::from(self.client.addr.port()))
-            }
-            Variable::RemoteUser => self.remote_user(out),
-            Variable::Host => {
-                let start = out.len();
-                put(out, split_port(request.host.get(self.buf)).0);
-                out[start..].make_ascii_lowercase();
-                true
-            }
-            Variable::Request => span(out, self.request_line()),
-            Variable::RequestMethod => nonempty(out, request.method.get(self.buf)),
-            Variable::RequestUri => nonempty(out, request.target.get(self.buf)),
-            Variable::Uri => {
-                let (path, _) = path::split_query(request.path_query.get(self.buf));
-                path::normalize(path).is_ok_and(|path| nonempty(out, &path))
-            }
-            Variable::Args => self.query().is_some_and(|query| put(out, query)),
-            Variable::IsArgs => span(out, if self.query().is_some() { b"?" } else { b"" }),
-            Variable::Arg(name) => self.argument(name).is_some_and(|value| put(out, value)),
-            Variable::Cookie(name) => self.cookie(name).is_some_and(|value| put(out, value)),
-            Variable::Header(name) => header(&request.fields, self.buf, name, out),
-            Variable::ContentType => header(&request.fields, self.buf, "content-type", out),
-            Variable::ContentLength => header(&request.fields, self.buf, "content-length", out),
-            Variable::Scheme => span(out, b"http"),
-            Variable::Https => span(out, b""),
-            Variable::ServerProtocol => {
-                span(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
-            }
-            Variable::ServerAddr => put(out, self.listener.addr.ip().to_string().as_bytes()),
-            Variable::ServerPort => span(out, self.listener.port.as_bytes()),
-            Variable::RequestLength => number(out, request.len as u64 + self.body_received),
-            Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
+            Variable::RequestLength => number(out, self.request.len as u64 + self.body_received),
             Variable::Pid => number(out, u64::from(std::process::id())),
             Variable::Hostname => put(out, rustix::system::uname().nodename().to_bytes()),
-            Variable::NginxVersion => span(out, env!("CARGO_PKG_VERSION").as_bytes()),
-            _ => false,
+            _ => self.request_variables().append(variable, out),
+        }
+    }
+
+    fn request_variables(&self) -> RequestVariables<'_> {
+        RequestVariables {
+            request: self.request,
+            buf: self.buf,
+            client: self.client.addr,
+            client_ip: self.client.ip(),
+            listener: self.listener.addr,
+            connection_requests: self.connection_requests,
         }
     }
 
@@ -259,82 +231,10 @@ impl Record<'_> {
         let took = attempts.began.map(|began| self.ended.duration_since(began));
         write(out, label, attempts.status, took.unwrap_or_default())
     }
-
-    /// The request line as it came; of a refused head, what there is of it.
-    fn request_line(&self) -> &[u8] {
-        let buf = self.buf.trim_ascii_start();
-        let end = buf.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
-        &buf[..end.unwrap_or(buf.len())]
-    }
-
-    fn query(&self) -> Option<&[u8]> {
-        // nginx takes `/?` for a request without arguments.
-        path::split_query(self.request.path_query.get(self.buf)).1.filter(|args| !args.is_empty())
-    }
-
-    fn argument(&self, name: &str) -> Option<&[u8]> {
-        self.query()?.split(|byte| *byte == b'&').find_map(|pair| {
-            let mut parts = pair.splitn(2, |byte| *byte == b'=');
-            let key = parts.next()?;
-            key.eq_ignore_ascii_case(name.as_bytes()).then(|| parts.next().unwrap_or_default())
-        })
-    }
-
-    fn cookie(&self, name: &str) -> Option<&[u8]> {
-        fields::values(&self.request.fields, self.buf, "cookie").find_map(|line| {
-            line.split(|byte| *byte == b';').find_map(|pair| {
-                let pair = pair.trim_ascii_start();
-                let rest = pair.strip_prefix(name.as_bytes())?;
-                rest.strip_prefix(b"=")
-            })
-        })
-    }
-
-    /// The user name of `Authorization: Basic`.
-    fn remote_user(&self, out: &mut Vec<u8>) -> bool {
-        let decode = || {
-            let value = self.request.value(self.buf, "authorization")?;
-            let (scheme, encoded) = value.split_at_checked(6)?;
-            if !scheme.eq_ignore_ascii_case(b"basic ") {
-                return None;
-            }
-            let decoded =
-                base64::engine::general_purpose::STANDARD.decode(encoded.trim_ascii()).ok()?;
-            let end = decoded.iter().position(|byte| *byte == b':')?;
-            Some(decoded[..end].to_vec())
-        };
-        decode().is_some_and(|user| put(out, &user))
-    }
 }
 
 fn route(attempts: &Attempts<'_>, out: &mut Vec<u8>, field: fn(&Route) -> &str) -> bool {
     attempts.route.is_some_and(|route| put(out, field(route).as_bytes()))
-}
-
-fn header(head: &[Field], buf: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
-    let mut found = false;
-    for field in head.iter().filter(|field| names_field(name, field.name.get(buf))) {
-        if found {
-            out.extend_from_slice(b", ");
-        }
-        out.extend_from_slice(field.value.get(buf));
-        found = true;
-    }
-    found
-}
-
-fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    out.extend_from_slice(bytes);
-    true
-}
-
-fn nonempty(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
-    put(out, bytes);
-    !bytes.is_empty()
-}
-
-fn number(out: &mut Vec<u8>, value: u64) -> bool {
-    put(out, itoa::Buffer::new().format(value).as_bytes())
 }
 
 /// Seconds with three decimals.

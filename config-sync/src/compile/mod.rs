@@ -88,6 +88,7 @@ struct Round<'s> {
 impl Compiler {
     /// A compiler of an empty state.
     pub fn new(rules: Arc<Rules>) -> Self {
+        let router = Router::new(rules.router);
         Self {
             rules,
             builder: Builder::default(),
@@ -96,7 +97,7 @@ impl Compiler {
             plugin_configs: HashMap::default(),
             closed: BTreeSet::new(),
             routes: HashMap::default(),
-            router: Router::default(),
+            router,
         }
     }
 
@@ -391,6 +392,7 @@ impl Compiler {
             // as a whole only if nothing of it stays in use.
             uris: config.uris.iter().cloned().collect(),
             methods: MethodSet::of(&config.methods),
+            conditions: None,
             priority: config.priority,
             order: round.state.get(key).map_or(0, |stored| stored.order),
             upstream: target,
@@ -519,6 +521,7 @@ pub fn refusing(failure: Failure) -> Router {
         hosts: [].into(),
         uris: uris.into(),
         methods: MethodSet::ANY,
+        conditions: None,
         priority: 0,
         order: 0,
         upstream: Err(failure),

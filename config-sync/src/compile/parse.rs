@@ -110,7 +110,8 @@ fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
             (Typed::Service(Box::new(service)), lacking)
         }
         Kind::Route => {
-            let route = resource::Route::from_json(value).map_err(refused)?;
+            let mut route = resource::Route::from_json(value).map_err(refused)?;
+            route.for_router(rules.router).map_err(refused)?;
             let lacking = route.unsupported();
             (Typed::Route(Box::new(route)), lacking)
         }

@@ -2,7 +2,12 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use osmia_core::http1::RequestHead;
+use osmia_core::limits::HttpLimits;
+use osmia_core::path::PathOptions;
 use osmia_core::reply::Failure;
+use osmia_core::request::{RequestVariables, View};
+use osmia_core::router::Hit;
 use osmia_core::rules::{Rules, UnknownPlugins};
 use osmia_core::snapshot::{self, KeepalivePool, Timeouts, Upstream};
 use proptest::prelude::*;
@@ -98,7 +103,26 @@ impl Fixture {
 }
 
 fn find(snapshot: &Snapshot, path: &str) -> Option<Arc<snapshot::Route>> {
-    snapshot.router.find(b"h", path.as_bytes(), "GET").cloned()
+    find_at(snapshot, "h", path)
+}
+
+fn find_at(snapshot: &Snapshot, host: &str, path: &str) -> Option<Arc<snapshot::Route>> {
+    let buf = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
+    let mut request = RequestHead::default();
+    assert_eq!(request.parse(&buf, &HttpLimits::default()), Ok(true));
+    let head = RequestVariables {
+        request: &request,
+        buf: &buf,
+        client: ([127, 0, 0, 1], 1).into(),
+        client_ip: b"127.0.0.1",
+        listener: ([127, 0, 0, 1], 80).into(),
+        connection_requests: 1,
+    };
+    let view = View::new(head, PathOptions::default()).unwrap();
+    match snapshot.router.find(&view, &mut ())? {
+        Hit::Matched(matched) => Some(Arc::clone(matched.route)),
+        Hit::NeedsBody => None,
+    }
 }
 
 fn upstream(snapshot: &Snapshot, path: &str) -> Arc<Upstream> {
@@ -466,12 +490,12 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
     for host in ["h", "a.x", "other"] {
         for path in ["/", "/a", "/a/b", "/a/x/c", "/b", "/bc"] {
-            let route = snapshot.router.find(host.as_bytes(), path.as_bytes(), "GET");
+            let route = find_at(snapshot, host, path);
             let shown = route.map(|route| {
-                let target = route
-                    .upstream
-                    .as_ref()
-                    .map(|upstream| (upstream.id.to_string(), upstream.nodes[0].label.to_string()));
+                let place = |upstream: &Arc<Upstream>| {
+                    (upstream.id.to_string(), upstream.nodes[0].label.to_string())
+                };
+                let target = route.upstream.as_ref().map(place).map_err(|failure| *failure);
                 (route.id.to_string(), target)
             });
             found.push(format!("{host}{path} {shown:?}"));

@@ -57,6 +57,10 @@ const USED: &[&str] = &[
     "deployment.admin.admin_api_mtls.admin_ssl_ca_cert",
     "deployment.admin.admin_api_version",
     "deployment.etcd.host",
+    "apisix.delete_uri_tail_slash",
+    "apisix.match_uri_encoded_slash",
+    "apisix.normalize_uri_like_servlet",
+    "apisix.router.http",
     "deployment.etcd.prefix",
     "deployment.etcd.user",
     "deployment.etcd.password",
@@ -90,7 +94,6 @@ const USED: &[&str] = &[
 /// Keys of APISIX (`conf/config.yaml.example`, `apisix/cli/config.lua`) that this version does not
 /// use, with everything below them.
 const UNUSED: &[&str] = &[
-    "apisix.delete_uri_tail_slash",
     "apisix.disable_sync_configuration_during_start",
     "apisix.disable_upstream_healthcheck",
     "apisix.dns_resolver",
@@ -102,13 +105,11 @@ const UNUSED: &[&str] = &[
     "apisix.extra_lua_path",
     "apisix.lru",
     "apisix.lua_module_hook",
-    "apisix.match_uri_encoded_slash",
     "apisix.max_post_args_readable_size",
-    "apisix.normalize_uri_like_servlet",
     "apisix.proxy_cache",
     "apisix.proxy_protocol",
     "apisix.resolver_timeout",
-    "apisix.router",
+    "apisix.router.ssl",
     "apisix.ssl.enable",
     "apisix.ssl.fallback_sni",
     "apisix.ssl.listen",
@@ -165,12 +166,8 @@ const UNUSED: &[&str] = &[
 /// Keys that change how requests are treated and are not used, or not with every value, with the
 /// values that ask for what Osmia does anyway. Any other value is worth a warning.
 const ACTING: &[(&str, &[&str])] = &[
-    ("apisix.delete_uri_tail_slash", &["false"]),
-    ("apisix.match_uri_encoded_slash", &["false"]),
-    ("apisix.normalize_uri_like_servlet", &["false"]),
     ("apisix.proxy_mode", &["http"]),
     ("apisix.proxy_protocol", &[]),
-    ("apisix.router.http", &["radixtree_host_uri"]),
     ("apisix.stream_proxy", &[]),
     ("apisix.trusted_addresses", &[]),
     ("nginx_config.http.real_ip_from", &["[\"127.0.0.1\",\"unix:\"]"]),
@@ -338,13 +335,13 @@ mod tests {
         });
         assert!(warnings(&defaults).is_empty(), "{:?}", warnings(&defaults));
         let document = json!({
-            "apisix": {"router": {"http": "radixtree_uri"}, "trusted_addresses": ["10.0.0.0/8"]},
+            "apisix": {"proxy_mode": "stream", "trusted_addresses": ["10.0.0.0/8"]},
             "nginx_config": {"http": {"upstream": {"keepalive": 64}},
                 "main_configuration_snippet": "daemon on;"},
         });
         let text = warnings(&document).join("\n");
         for part in [
-            "apisix.router.http: \"radixtree_uri\" is not supported yet by this version, ignored",
+            "apisix.proxy_mode: \"stream\" is not supported yet by this version, ignored",
             "apisix.trusted_addresses: \"[\"10.0.0.0/8\"]\" is not supported",
             "nginx_config.http.upstream.keepalive: \"64\" is not",
             "nginx_config.main_configuration_snippet: \"daemon on;\"",

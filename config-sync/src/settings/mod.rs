@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use osmia_core::limits::{self, HttpLimits};
+use osmia_core::path::PathOptions;
 use osmia_core::settings::{
     AccessLog, DownstreamTimeouts, Driver, Escape, Listener, Settings, Workers,
 };
@@ -254,6 +255,11 @@ fn read_settings(
         show_upstream_status: apisix
             .get("show_upstream_status_in_response_header")?
             .boolean(false)?,
+        path: PathOptions {
+            delete_tail_slash: apisix.get("delete_uri_tail_slash")?.boolean(false)?,
+            servlet: apisix.get("normalize_uri_like_servlet")?.boolean(false)?,
+            encoded_slash: apisix.get("match_uri_encoded_slash")?.boolean(false)?,
+        },
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
         provider: provider::provider(root, role, origin)?,
         resources: resources::settings(root)?,

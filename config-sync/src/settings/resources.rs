@@ -1,6 +1,7 @@
 //! How resources are read: plugins, encryption, layer 4.
 
 use osmia_core::keyring::Keyring;
+use osmia_core::router::Mode;
 use osmia_core::rules::UnknownPlugins;
 use osmia_core::settings::ResourceSettings;
 use serde_json::Value;
@@ -14,6 +15,12 @@ const KEYRING: [&str; 2] = ["qeddd145sfvddff3", "edd1c9f0985e76a2"];
 
 const PROXY_MODES: [(&str, bool); 3] = [("http", false), ("stream", true), ("http&stream", true)];
 
+const ROUTERS: [(&str, Mode); 3] = [
+    ("radixtree_host_uri", Mode::HostUri),
+    ("radixtree_uri", Mode::Uri),
+    ("radixtree_uri_with_parameter", Mode::UriWithParameter),
+];
+
 pub(super) fn settings(root: &Key<'_>) -> Result<ResourceSettings, KeyError> {
     let apisix = root.get("apisix")?;
     let encryption = apisix.get("data_encryption")?;
@@ -23,6 +30,7 @@ pub(super) fn settings(root: &Key<'_>) -> Result<ResourceSettings, KeyError> {
         keyring: keyring(&encryption.get("keyring")?)?,
         encrypt_fields: encryption.get("enable_encrypt_fields")?.boolean(true)?,
         stream: apisix.get("proxy_mode")?.choice(&PROXY_MODES, false)?,
+        router: apisix.get("router")?.get("http")?.choice(&ROUTERS, Mode::HostUri)?,
     })
 }
 

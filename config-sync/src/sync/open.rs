@@ -74,6 +74,7 @@ pub(super) fn rules(settings: &Settings) -> Arc<Rules> {
         keyring: resources.keyring.clone(),
         encrypt_fields: resources.encrypt_fields,
         stream: resources.stream,
+        router: resources.router,
     })
 }
 

@@ -3,6 +3,8 @@
 use std::cmp::Reverse;
 use std::sync::Arc;
 
+use super::request::{Hit, Matched, Observer, Request, Verdict};
+use super::{Mode, host};
 use crate::snapshot::Route;
 
 /// Routes with the same host and path, in the order in which they are tried. Nearly always one.
@@ -22,9 +24,26 @@ pub(super) struct Candidate {
 }
 
 impl Candidate {
-    fn matches(&self, path: &[u8], method: &str) -> bool {
-        let rest = self.route.uris.get(self.pattern as usize).and_then(|uri| uri.rest());
-        self.route.methods.contains(method) && rest.is_none_or(|rest| rest.matches(path))
+    /// Tests in APISIX's order what the path's prefix and, in [`Mode::HostUri`], the host have not
+    /// decided.
+    fn test(&self, mode: Mode, request: &impl Request) -> Verdict {
+        let route = &*self.route;
+        if !route.methods.contains(request.method()) {
+            return Verdict::Method;
+        }
+        if let Some(conditions) = &route.conditions
+            && !conditions.admits(request.client())
+        {
+            return Verdict::RemoteAddr;
+        }
+        if mode != Mode::HostUri && !host::matches(&route.hosts, request) {
+            return Verdict::Host;
+        }
+        let rest = route.uris.get(self.pattern as usize).and_then(|uri| uri.rest());
+        if rest.is_some_and(|rest| !rest.matches(request.path())) {
+            return Verdict::Path;
+        }
+        Verdict::Matched
     }
 
     /// The smaller is tried first: higher priority, longer pattern, older, smaller id.
@@ -45,9 +64,25 @@ impl Candidates {
         }
     }
 
-    pub(super) fn find(&self, path: &[u8], method: &str) -> Option<&Arc<Route>> {
-        let mut all = self.as_slice().iter();
-        all.find(|candidate| candidate.matches(path, method)).map(|candidate| &candidate.route)
+    /// The first that passes all tests, or that cannot be decided yet.
+    pub(super) fn find(
+        &self,
+        mode: Mode,
+        request: &impl Request,
+        observer: &mut impl Observer,
+    ) -> Option<Hit<'_>> {
+        self.as_slice().iter().find_map(|candidate| {
+            let verdict = candidate.test(mode, request);
+            observer.tried(&candidate.route, candidate.pattern as usize, verdict);
+            match verdict {
+                Verdict::Matched => {
+                    let Candidate { route, pattern } = candidate;
+                    Some(Hit::Matched(Matched { route, pattern: *pattern }))
+                }
+                Verdict::NeedsBody => Some(Hit::NeedsBody),
+                _ => None,
+            }
+        })
     }
 
     pub(super) fn is_empty(&self) -> bool {

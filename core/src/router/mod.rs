@@ -11,31 +11,54 @@
 //! 4. A route whose other tests fail is passed over, and the search goes on, down to shorter
 //!    prefixes and less specific hosts. A priority never beats a more specific path.
 //!
+//! In the other two modes ([`Mode`]) the host is one of the tests of step 4.
+//!
 //! A lookup allocates nothing: each step is a hash lookup or one walk down a prefix tree.
 //!
 //! The router is persistent: a clone costs a few reference counts, and putting a route in or taking
 //! it out copies only the way to its own places. Successive snapshots share all the rest.
 
 mod candidates;
+mod conditions;
 mod hash_trie;
+mod host;
 mod method;
 mod pattern;
 mod prefix_tree;
+mod request;
 
 use std::fmt;
 use std::sync::Arc;
 
 use candidates::Candidates;
+pub use conditions::Conditions;
 use hash_trie::HashTrie;
 pub use method::{METHODS, MethodSet};
 pub use pattern::{PathPattern, PatternError};
 use prefix_tree::PrefixTree;
+pub use request::{Hit, Matched, Observer, Request, Verdict};
 
 use crate::snapshot::Route;
+
+/// `apisix.router.http`: how requests are held against routes (router-radixtree.md).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Deserialize)]
+pub enum Mode {
+    /// `radixtree_host_uri`: by host, then by path.
+    #[default]
+    #[serde(rename = "radixtree_host_uri")]
+    HostUri,
+    /// `radixtree_uri`: by path.
+    #[serde(rename = "radixtree_uri")]
+    Uri,
+    /// `radixtree_uri_with_parameter`: by path, where `:name` takes a segment.
+    #[serde(rename = "radixtree_uri_with_parameter")]
+    UriWithParameter,
+}
 
 /// Routes by host and path. [`Router::default`] matches nothing.
 #[derive(Clone, Default)]
 pub struct Router {
+    mode: Mode,
     exact_hosts: HashTrie<PathTable>,
     /// By the suffix after `*`, read backwards from the end of the host.
     wildcard_hosts: PrefixTree<PathTable, true>,
@@ -51,7 +74,17 @@ struct PathTable {
 }
 
 impl Router {
-    /// A router of these routes, whose ids are distinct.
+    /// A router without routes.
+    pub fn new(mode: Mode) -> Self {
+        Self { mode, ..Self::default() }
+    }
+
+    /// How it matches.
+    pub fn mode(&self) -> Mode {
+        self.mode
+    }
+
+    /// A router of these routes, whose ids are distinct, in the default mode.
     pub fn build(routes: impl IntoIterator<Item = Arc<Route>>) -> Self {
         let mut router = Self::default();
         routes.into_iter().for_each(|route| router.insert(&route));
@@ -61,8 +94,8 @@ impl Router {
     /// Puts a route in. A route with the same id must not be in it.
     pub fn insert(&mut self, route: &Arc<Route>) {
         self.routes += 1;
-        if route.hosts.is_empty() {
-            self.any_host.insert(route);
+        if self.mode != Mode::HostUri || route.hosts.is_empty() {
+            return self.any_host.insert(route);
         }
         for host in &route.hosts {
             let table = match host.strip_prefix('*') {
@@ -76,8 +109,8 @@ impl Router {
     /// Takes a route out that was put in exactly like this.
     pub fn remove(&mut self, route: &Route) {
         self.routes -= 1;
-        if route.hosts.is_empty() {
-            self.any_host.remove(route);
+        if self.mode != Mode::HostUri || route.hosts.is_empty() {
+            return self.any_host.remove(route);
         }
         for host in &route.hosts {
             if let Some(suffix) = host.strip_prefix('*') {
@@ -96,14 +129,18 @@ impl Router {
         }
     }
 
-    /// The route for a request, or `None`.
-    ///
-    /// `host` is in lower case and without a port, `path` is normalised, `method` is as received.
-    pub fn find(&self, host: &[u8], path: &[u8], method: &str) -> Option<&Arc<Route>> {
-        let exact = self.exact_hosts.get(host).and_then(|table| table.find(path, method));
+    /// The route for a request, or `None`. `observer` sees what was tried.
+    pub fn find<'r>(
+        &'r self,
+        request: &impl Request,
+        observer: &mut impl Observer,
+    ) -> Option<Hit<'r>> {
+        let mut find = |table: &'r PathTable| table.find(self.mode, request, observer);
+        let host = request.host();
+        let exact = self.exact_hosts.get(host).and_then(&mut find);
         exact
-            .or_else(|| self.wildcard_hosts.longest(host, &mut |table| table.find(path, method)))
-            .or_else(|| self.any_host.find(path, method))
+            .or_else(|| self.wildcard_hosts.longest(host, &mut find))
+            .or_else(|| find(&self.any_host))
     }
 
     /// Number of routes.
@@ -124,9 +161,16 @@ impl fmt::Debug for Router {
 }
 
 impl PathTable {
-    fn find(&self, path: &[u8], method: &str) -> Option<&Arc<Route>> {
-        let exact = self.exact.get(path).and_then(|all| all.find(path, method));
-        exact.or_else(|| self.prefixes.longest(path, &mut |all| all.find(path, method)))
+    fn find<'r>(
+        &'r self,
+        mode: Mode,
+        request: &impl Request,
+        observer: &mut impl Observer,
+    ) -> Option<Hit<'r>> {
+        let mut find = |all: &'r Candidates| all.find(mode, request, observer);
+        let path = request.path();
+        let exact = self.exact.get(path).and_then(&mut find);
+        exact.or_else(|| self.prefixes.longest(path, &mut find))
     }
 
     fn insert(&mut self, route: &Arc<Route>) {

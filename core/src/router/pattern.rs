@@ -9,10 +9,13 @@ use std::fmt;
 /// - a segment that starts with `*` takes anything, slashes included, and what comes after it must
 ///   still match: `/a/*/b`. After such a segment, `:name` takes one non-empty segment;
 /// - a `*` further inside a segment ends the pattern: `/a*/b` is `/a*`.
+///
+/// [`PathPattern::with_parameters`] is the same pattern for a router where `:name` takes one
+/// non-empty segment everywhere.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PathPattern {
     text: Box<str>,
-    /// Bytes before the first `*`, or all.
+    /// Bytes before the first `*` or parameter, or all.
     prefix_len: usize,
     exact: bool,
     rest: Option<Box<Glob>>,
@@ -20,19 +23,31 @@ pub struct PathPattern {
 
 /// A pattern that is valid for APISIX but has no sound meaning.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\": a segment that starts with `*` after a `*` inside a segment")]
+#[error("\"{0}\": a parameter, or a segment that starts with `*`, after a `*` inside a segment")]
 pub struct PatternError(String);
+
+/// The name of what a bare `*` takes.
+const UNNAMED: &str = ":ext";
 
 impl PathPattern {
     /// Reads a pattern. Text without `*` is an exact path, whatever it is.
     pub fn parse(text: &str) -> Result<Self, PatternError> {
-        let star = text.find('*');
-        let prefix_len = star.unwrap_or(text.len());
-        let rest = match star {
-            Some(star) if star + 1 < text.len() => Glob::parse(text, star)?.map(Box::new),
+        Self::read(text, false)
+    }
+
+    /// The pattern for the router `radixtree_uri_with_parameter`.
+    pub fn with_parameters(&self) -> Result<Self, PatternError> {
+        Self::read(&self.text, true)
+    }
+
+    fn read(text: &str, parameters: bool) -> Result<Self, PatternError> {
+        let special = first_special(text.as_bytes(), parameters);
+        let rest = match special {
+            Some(at) if at + 1 < text.len() => Glob::parse(text, at, parameters)?.map(Box::new),
             _ => None,
         };
-        Ok(Self { text: text.into(), prefix_len, exact: star.is_none(), rest })
+        let prefix_len = special.unwrap_or(text.len());
+        Ok(Self { text: text.into(), prefix_len, exact: special.is_none(), rest })
     }
 
     /// The pattern as written.
@@ -54,6 +69,28 @@ impl PathPattern {
     pub(super) fn rest(&self) -> Option<&Glob> {
         self.rest.as_deref()
     }
+
+    /// What the parameter `name` took of `path`, which matches the pattern: `:name` one segment,
+    /// `*name` as much as it can. What a bare `*` takes is called `:ext`.
+    pub fn capture<'p>(&self, name: &str, path: &'p [u8]) -> Option<&'p [u8]> {
+        let text = path.get(self.prefix_len..)?;
+        if let Some(glob) = &self.rest {
+            return glob.capture(name, text);
+        }
+        let ends_with_segment = self.prefix().is_empty() || self.prefix().ends_with('/');
+        let is_bare = !self.exact && ends_with_segment && self.text.len() == self.prefix_len + 1;
+        (is_bare && name == UNNAMED).then_some(text)
+    }
+}
+
+/// Where the first `*` is, or the first parameter.
+fn first_special(text: &[u8], parameters: bool) -> Option<usize> {
+    let begins_segment = |at: usize| at == 0 || text[at - 1] == b'/';
+    text.iter().enumerate().position(|(at, byte)| match byte {
+        b'*' => true,
+        b':' => parameters && begins_segment(at),
+        _ => false,
+    })
 }
 
 impl fmt::Display for PathPattern {
@@ -68,104 +105,124 @@ impl serde::Serialize for PathPattern {
     }
 }
 
-/// The part of a pattern from its first `*` segment on, cut at the `*` segments: between two
-/// pieces, and before the first, anything may stand.
+/// The part of a pattern from its first `*` or parameter on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Glob {
     prefix_len: usize,
-    pieces: Box<[Piece]>,
-    /// Whether the last segment is a `*`, so that anything may follow the last piece.
-    open: bool,
+    tokens: Box<[Token]>,
 }
 
-/// What stands between two `*` segments: a run of `/literal` and `/:name`.
-type Piece = Box<[Part]>;
-
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Part {
+enum Token {
     /// These bytes.
     Literal(Box<[u8]>),
-    /// One non-empty segment.
-    Segment,
+    /// `:name`: one non-empty segment. By construction a `/` or the end comes after it.
+    Segment(Box<str>),
+    /// `*name`: anything.
+    Any(Box<str>),
 }
 
 impl Glob {
-    /// Cuts `text` from its first `*`, at `star`, on. `None`: the rest of the text has no meaning
-    /// because that `*` is inside a segment.
-    fn parse(text: &str, star: usize) -> Result<Option<Self>, PatternError> {
-        let begins_segment = star == 0 || text.as_bytes()[star - 1] == b'/';
-        let mut segments = text[star..].split('/').skip(1);
-        if !begins_segment {
-            let lost = segments.any(|segment| segment.starts_with('*'));
+    /// Reads `text` from its first `*` or parameter, at `start`, on. `None`: the rest of the text
+    /// has no meaning because that `*` is inside a segment.
+    fn parse(text: &str, start: usize, parameters: bool) -> Result<Option<Self>, PatternError> {
+        if text.as_bytes()[start] == b'*' && start > 0 && text.as_bytes()[start - 1] != b'/' {
+            let has_meaning = |segment: &str| {
+                segment.starts_with('*') || (parameters && segment.starts_with(':'))
+            };
+            let lost = text[start..].split('/').skip(1).any(has_meaning);
             return if lost { Err(PatternError(text.to_owned())) } else { Ok(None) };
         }
-        let mut pieces = Vec::new();
+        let mut tokens = Vec::new();
         let mut literal = Vec::new();
-        let mut parts = Vec::new();
-        let mut open = true;
-        let flush = |literal: &mut Vec<u8>, parts: &mut Vec<Part>| {
+        for (index, segment) in text[start..].split('/').enumerate() {
+            if index > 0 {
+                literal.push(b'/');
+            }
+            let token = match segment.split_at_checked(1) {
+                Some(("*", "")) => Token::Any(UNNAMED.into()),
+                Some(("*", name)) => Token::Any(name.into()),
+                Some((":", name)) => Token::Segment(name.into()),
+                _ => {
+                    literal.extend_from_slice(segment.as_bytes());
+                    continue;
+                }
+            };
             if !literal.is_empty() {
-                parts.push(Part::Literal(std::mem::take(literal).into()));
+                tokens.push(Token::Literal(std::mem::take(&mut literal).into()));
             }
-        };
-        for segment in segments {
-            literal.push(b'/');
-            open = segment.starts_with('*');
-            if open || segment.starts_with(':') {
-                flush(&mut literal, &mut parts);
-            } else {
-                literal.extend_from_slice(segment.as_bytes());
-            }
-            if open {
-                pieces.push(std::mem::take(&mut parts).into());
-            } else if segment.starts_with(':') {
-                parts.push(Part::Segment);
-            }
+            tokens.push(token);
         }
-        flush(&mut literal, &mut parts);
-        if !parts.is_empty() {
-            pieces.push(parts.into());
+        if !literal.is_empty() {
+            tokens.push(Token::Literal(literal.into()));
         }
-        let glob = Self { prefix_len: star, pieces: pieces.into(), open };
-        Ok((!glob.pieces.is_empty()).then_some(glob))
+        Ok(Some(Self { prefix_len: start, tokens: tokens.into() }))
     }
 
     /// Whether `path`, which starts with the pattern's prefix, matches the rest too.
     pub(super) fn matches(&self, path: &[u8]) -> bool {
-        let mut rest = path.get(self.prefix_len..).unwrap_or_default();
-        let (inner, last) = match self.pieces.split_last() {
-            Some((last, inner)) if !self.open => (inner, Some(last)),
-            _ => (&self.pieces[..], None),
-        };
-        // The earliest place for each piece leaves the most for those after it.
-        for piece in inner {
-            let Some(end) =
-                (0..rest.len()).find_map(|at| Some(at + piece_len(piece, &rest[at..])?))
-            else {
-                return false;
+        matches(&self.tokens, path.get(self.prefix_len..).unwrap_or_default())
+    }
+
+    /// What the parameter `name` takes of `text`, which matches.
+    fn capture<'p>(&self, name: &str, text: &'p [u8]) -> Option<&'p [u8]> {
+        let mut rest = text;
+        let mut found = None;
+        for (index, token) in self.tokens.iter().enumerate() {
+            let (own, taken) = match token {
+                Token::Literal(literal) => ("", literal.len()),
+                Token::Segment(own) => (&**own, segment_len(rest)),
+                Token::Any(own) => {
+                    let after = &self.tokens[index + 1..];
+                    // As much as it can, as a greedy expression does.
+                    let fits = |end: &usize| matches(after, &rest[*end..]);
+                    (&**own, (0..=rest.len()).rev().find(fits)?)
+                }
             };
-            rest = &rest[end..];
+            let (taken, behind) = rest.split_at_checked(taken)?;
+            if own == name && !matches!(token, Token::Literal(_)) {
+                // Of two with one name the last counts.
+                found = Some(taken);
+            }
+            rest = behind;
         }
-        last.is_none_or(|piece| {
-            (0..rest.len()).any(|at| piece_len(piece, &rest[at..]) == Some(rest.len() - at))
-        })
+        found
     }
 }
 
-/// The length of `piece` at the start of `text`, when it stands there.
-fn piece_len(piece: &[Part], text: &[u8]) -> Option<usize> {
-    let mut at = 0;
-    for part in piece {
-        let rest = &text[at..];
-        at += match part {
-            Part::Literal(literal) => rest.starts_with(literal).then_some(literal.len())?,
-            Part::Segment => {
-                let len = memchr::memchr(b'/', rest).unwrap_or(rest.len());
-                (len > 0).then_some(len)?
+/// Bytes up to the next slash.
+fn segment_len(text: &[u8]) -> usize {
+    memchr::memchr(b'/', text).unwrap_or(text.len())
+}
+
+/// Whether `tokens` take all of `text`. The earliest place for what follows a `*` leaves the most
+/// for the next, so only the last `*` is ever tried again.
+fn matches(tokens: &[Token], text: &[u8]) -> bool {
+    let (mut next, mut at) = (0, 0);
+    let mut star: Option<(usize, usize)> = None;
+    loop {
+        let taken = match tokens.get(next) {
+            None if at == text.len() => return true,
+            None => None,
+            Some(Token::Any(_)) if next + 1 == tokens.len() => return true,
+            Some(Token::Any(_)) => {
+                star = Some((next + 1, at));
+                Some(0)
             }
+            Some(Token::Literal(literal)) => {
+                text[at..].starts_with(literal).then_some(literal.len())
+            }
+            Some(Token::Segment(_)) => Some(segment_len(&text[at..])).filter(|len| *len > 0),
         };
+        match (taken, star) {
+            (Some(taken), _) => (next, at) = (next + 1, at + taken),
+            (None, Some((after, from))) if from < text.len() => {
+                star = Some((after, from + 1));
+                (next, at) = (after, from + 1);
+            }
+            (None, _) => return false,
+        }
     }
-    Some(at)
 }
 
 #[cfg(test)]
@@ -217,6 +274,46 @@ mod tests {
         assert!(!matches("/a/*/:id", "/a/x/") && !matches("/a/*/:id", "/a/x"));
         assert!(matches("/a/*/u/:id/e", "/a/x/u/7/e") && !matches("/a/*/u/:id/e", "/a/x/u/7/8/e"));
         assert!(matches("/a/*/u/:id/e", "/a/x/u/1/f/u/2/e"));
+    }
+
+    #[test]
+    fn parameters_take_one_segment_each() {
+        let matches = |pattern: &str, path: &str| {
+            let pattern = PathPattern::parse(pattern).unwrap().with_parameters().unwrap();
+            let rest = || pattern.rest().is_none_or(|rest| rest.matches(path.as_bytes()));
+            if pattern.is_exact() {
+                path == pattern.prefix()
+            } else {
+                path.starts_with(pattern.prefix()) && rest()
+            }
+        };
+        assert!(matches("/u/:id", "/u/7") && !matches("/u/:id", "/u/"));
+        assert!(!matches("/u/:id", "/u/7/") && !matches("/u/:id", "/u/7/8"));
+        assert!(matches("/u/:id/x/:n", "/u/7/x/8") && !matches("/u/:id/x/:n", "/u/7/y/8"));
+        assert!(matches("/u/:id/*", "/u/7/") && matches("/u/:id/*", "/u/7/8/9"));
+        assert!(!matches("/u/:id/*", "/u/7") && matches("/:a/:b/", "/1/2/"));
+        assert!(matches("/u/*/:id", "/u/a/b/7") && matches("/u/7", "/u/7"));
+        // Not at the start of a segment, a colon is a colon.
+        assert!(matches("/v1/x:go", "/v1/x:go") && !matches("/v1/x:go", "/v1/xy"));
+        PathPattern::parse("/a*/:id").unwrap().with_parameters().unwrap_err();
+    }
+
+    #[test]
+    fn captures_are_greedy() {
+        let capture = |pattern: &str, name: &str, path: &'static str| {
+            let pattern = PathPattern::parse(pattern).unwrap().with_parameters().unwrap();
+            pattern.capture(name, path.as_bytes()).map(|text| str::from_utf8(text).unwrap())
+        };
+        assert_eq!(capture("/u/:id", "id", "/u/7"), Some("7"));
+        assert_eq!(capture("/u/:id", "other", "/u/7"), None);
+        assert_eq!(capture("/u/:id/x/:n", "n", "/u/7/x/8"), Some("8"));
+        assert_eq!(capture("/u/*", ":ext", "/u/7/8"), Some("7/8"));
+        assert_eq!(capture("/u/:id/*", ":ext", "/u/7/8/9"), Some("8/9"));
+        assert_eq!(capture("/*a/x/*b", "a", "/1/x/2/x/3"), Some("1/x/2"));
+        assert_eq!(capture("/*a/x/*b", "b", "/1/x/2/x/3"), Some("3"));
+        assert_eq!(capture("/u*", ":ext", "/u7"), None);
+        assert_eq!(capture("/u", ":ext", "/u"), None);
+        assert_eq!(capture("/u/:id/:id", "id", "/u/1/2"), Some("2"));
     }
 
     mod properties {

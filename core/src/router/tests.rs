@@ -1,3 +1,5 @@
+use std::net::IpAddr;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -24,6 +26,7 @@ fn route(id: usize, spec: &Spec) -> Arc<Route> {
         hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
         uris: spec.uris.iter().map(|uri| PathPattern::parse(uri).unwrap()).collect(),
         methods: MethodSet::of(&spec.methods),
+        conditions: None,
         priority: spec.priority,
         order: id as u64,
         upstream: Err(Failure::NoNode),
@@ -36,10 +39,37 @@ fn router(specs: &[Spec]) -> Router {
     Router::build(specs.iter().enumerate().map(|(id, spec)| route(id, spec)))
 }
 
+/// A request of which nothing matters but this.
+struct Plain<'a>(&'a str, &'a str, &'a str);
+
+impl Request for Plain<'_> {
+    fn host(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn full_host(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+
+    fn path(&self) -> &[u8] {
+        self.1.as_bytes()
+    }
+
+    fn method(&self) -> &str {
+        self.2
+    }
+
+    fn client(&self) -> IpAddr {
+        IpAddr::from([10, 0, 0, 1])
+    }
+}
+
 /// The position of the winning route in `specs`.
 fn find(router: &Router, host: &str, path: &str, method: &str) -> Option<usize> {
-    let found = router.find(host.as_bytes(), path.as_bytes(), method)?;
-    Some(found.id.parse().unwrap())
+    match router.find(&Plain(host, path, method), &mut ())? {
+        Hit::Matched(matched) => Some(matched.route.id.parse().unwrap()),
+        Hit::NeedsBody => panic!("nothing depends on the body"),
+    }
 }
 
 #[test]

@@ -58,6 +58,8 @@ pub struct Rules {
     pub encrypt_fields: bool,
     /// Whether `apisix.proxy_mode` includes `stream`.
     pub stream: bool,
+    /// How routes are matched, which decides what their paths may be.
+    pub router: crate::router::Mode,
 }
 
 impl Rules {
@@ -135,7 +137,8 @@ impl Checker<'_> {
             expr::check(vars).map_err(failed)?;
             json_path::check_post_args(vars).map_err(failed)?;
         }
-        let route = typed(value, resource::Route::from_json)?;
+        let mut route = typed(value, resource::Route::from_json)?;
+        route.for_router(self.rules.router).map_err(|error| invalid(format_args!("{error:#}")))?;
         self.honoured(route.unsupported())
     }
 

@@ -9,8 +9,9 @@ use std::time::{Duration, Instant};
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
-use osmia_core::path;
 use osmia_core::reply::{Failure, Source};
+use osmia_core::request::{RequestVariables, View};
+use osmia_core::router::Hit;
 use osmia_core::snapshot::{Node, PassHost, Route, Snapshot, Timeouts, Upstream};
 
 use super::connection::Downstream;
@@ -169,7 +170,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         snapshot: Option<&'s Snapshot>,
     ) -> Result<Delivered, Failure> {
         self.split_first_part(down, buf)?;
-        let route = find_route(snapshot, self.request, buf.bytes())?;
+        let route = self.find_route(down, buf, snapshot)?;
         self.attempts.route = Some(route);
         self.check_body_size()?;
         let upstream = route.upstream.as_deref().map_err(|failure| *failure)?;
@@ -195,6 +196,33 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             down.arm(self.worker);
         }
         Ok(())
+    }
+
+    fn find_route(
+        &self,
+        down: &Downstream<N>,
+        buf: &Buf,
+        snapshot: Option<&'s Snapshot>,
+    ) -> Result<&'s Arc<Route>, Failure> {
+        let view = self.view(down, buf)?;
+        let router = &snapshot.ok_or(Failure::NoRoute)?.router;
+        match router.find(&view, &mut ()) {
+            Some(Hit::Matched(matched)) => Ok(matched.route),
+            _ => Err(Failure::NoRoute),
+        }
+    }
+
+    /// The request as routes and balancers see it.
+    fn view<'v>(&'v self, down: &'v Downstream<N>, buf: &'v Buf) -> Result<View<'v>, Failure> {
+        let head = RequestVariables {
+            request: self.request,
+            buf: buf.bytes(),
+            client: down.client.addr,
+            client_ip: down.client.ip(),
+            listener: down.listener.addr,
+            connection_requests: down.requests,
+        };
+        View::new(head, self.worker.settings.path).map_err(Failure::Path)
     }
 
     fn check_body_size(&self) -> Result<(), Failure> {
@@ -509,26 +537,6 @@ struct Plan<'a> {
 }
 
 /// The route for a request: by host, normalised path, and method.
-fn find_route<'s>(
-    snapshot: Option<&'s Snapshot>,
-    request: &RequestHead,
-    buf: &[u8],
-) -> Result<&'s Arc<Route>, Failure> {
-    let (path, _query) = path::split_query(request.path_query.get(buf));
-    let path = if path.is_empty() { b"/" } else { path };
-    let path =
-        if path == b"*" { path.into() } else { path::normalize(path).map_err(Failure::Path)? };
-    let method = str::from_utf8(request.method.get(buf)).unwrap_or_default();
-    let (host, _port) = osmia_core::http1::request::split_port(request.host.get(buf));
-    let snapshot = snapshot.ok_or(Failure::NoRoute)?;
-    let found = if host.iter().any(u8::is_ascii_uppercase) {
-        snapshot.router.find(&host.to_ascii_lowercase(), &path, method)
-    } else {
-        snapshot.router.find(host, &path, method)
-    };
-    found.ok_or(Failure::NoRoute)
-}
-
 fn connect_failure(error: &io::Error) -> Failure {
     const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
     match error.raw_os_error() {

@@ -19,6 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
+use osmia_core::path::PathOptions;
 use osmia_core::settings::{DownstreamTimeouts, Settings};
 use osmia_core::snapshot::Snapshot;
 
@@ -55,6 +56,8 @@ pub struct PipelineSettings {
     pub server: String,
     /// 0: unlimited.
     pub client_max_body_bytes: u64,
+    /// What routes see of a path.
+    pub path: PathOptions,
     /// `X-APISIX-Upstream-Status` on every proxied response, not on 5xx only.
     pub show_upstream_status: bool,
 }
@@ -70,6 +73,7 @@ impl From<&Settings> for PipelineSettings {
                 "Osmia".to_owned()
             },
             client_max_body_bytes: settings.client_max_body_bytes,
+            path: settings.path,
             show_upstream_status: settings.show_upstream_status,
         }
     }

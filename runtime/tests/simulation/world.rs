@@ -155,6 +155,7 @@ async fn tick(shared: Rc<Shared>, worker: Rc<Worker<SimNet>>) {
 pub fn settings() -> PipelineSettings {
     let second = Duration::from_secs(1);
     PipelineSettings {
+        path: osmia_core::path::PathOptions::default(),
         limits: HttpLimits::default(),
         downstream: DownstreamTimeouts {
             keepalive: 20 * second,
@@ -198,6 +199,7 @@ pub fn snapshot() -> Snapshot {
         hosts: [].into(),
         uris: [PathPattern::parse("/*").unwrap()].into(),
         methods: MethodSet::ANY,
+        conditions: None,
         priority: 0,
         order: 0,
         upstream: Ok(Arc::new(upstream)),

@@ -16,6 +16,7 @@ mod fields;
 mod keepalive;
 mod limits;
 mod listeners;
+mod matching;
 mod nodes;
 mod pool;
 mod reload;

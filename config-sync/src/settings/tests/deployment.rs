@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use osmia_core::keyring::Keyring;
+use osmia_core::router::Mode;
 use osmia_core::rules::UnknownPlugins;
 use osmia_core::settings::{EtcdSettings, FileFormat, ResourceSettings};
 
@@ -179,12 +180,14 @@ fn how_resources_are_read() {
         keyring: keyring(&["qeddd145sfvddff3", "edd1c9f0985e76a2"]),
         encrypt_fields: true,
         stream: false,
+        router: Mode::HostUri,
     };
     assert_eq!(settings_of("").resources, defaults);
     let text = "
 plugins: [limit-count]
 apisix:
   proxy_mode: http&stream
+  router: {http: radixtree_uri_with_parameter}
   data_encryption: {enable_encrypt_fields: false, keyring: 0123456789abcdef}
 osmia: {unknown_plugins: [a, b]}
 ";
@@ -194,6 +197,7 @@ osmia: {unknown_plugins: [a, b]}
         keyring: keyring(&["0123456789abcdef"]),
         encrypt_fields: false,
         stream: true,
+        router: Mode::UriWithParameter,
     };
     assert_eq!(settings_of(text).resources, expected);
     for off in ["null", "[]"] {

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::fields::{self, Object, Unsupported};
 use super::upstream::{Timeout, Upstream};
 use super::{Id, Meta, Violation};
-use crate::router::{METHODS, PathPattern};
+use crate::router::{METHODS, Mode, PathPattern};
 
 /// Longest `uri`, in characters.
 const URI_CHARS: usize = 4096;
@@ -120,6 +120,17 @@ impl Route {
     /// `None`: it honours all of it. Plugins are not looked at.
     pub fn unsupported(&self) -> Option<String> {
         fields::first_unsupported(&UNSUPPORTED, self).map(|violation| violation.to_string())
+    }
+
+    /// Reads `uri` and `uris` as the router in use does. The error names the pattern.
+    pub fn for_router(&mut self, mode: Mode) -> Result<(), Violation> {
+        if mode == Mode::UriWithParameter {
+            for uri in &mut self.uris {
+                let read = uri.with_parameters();
+                *uri = read.map_err(|error| Violation::Unsupported(error.to_string()).at("uri"))?;
+            }
+        }
+        Ok(())
     }
 
     fn take(&mut self, name: &str, value: &Value) -> Result<bool, Violation> {

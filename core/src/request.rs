@@ -1,0 +1,230 @@
+//! A request as rules see it: variables and what the router asks for, before anything is known of
+//! its response.
+
+use std::borrow::Cow;
+use std::net::{IpAddr, SocketAddr};
+
+use base64::Engine as _;
+
+use crate::http1::RequestHead;
+use crate::http1::fields::{self, Field};
+use crate::http1::request::split_port;
+use crate::path::{self, Normalized, PathError, PathOptions};
+use crate::router::{Matched, Request};
+use crate::vars::{Variable, VariableSource, names_field};
+
+/// A request, by nginx's rules for variables.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestVariables<'a> {
+    /// The head.
+    pub request: &'a RequestHead,
+    /// What it was parsed from.
+    pub buf: &'a [u8],
+    /// The client.
+    pub client: SocketAddr,
+    /// Its address without port, as text.
+    pub client_ip: &'a [u8],
+    /// Where it was accepted.
+    pub listener: SocketAddr,
+    /// Requests so far on the connection.
+    pub connection_requests: u32,
+}
+
+impl<'a> RequestVariables<'a> {
+    /// Appends the value of `variable`; `false` when it is not set, or not the request's.
+    pub fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        let request = self.request;
+        match variable {
+            Variable::RemoteAddr | Variable::RealipRemoteAddr => put(out, self.client_ip),
+            Variable::RemotePort | Variable::RealipRemotePort => {
+                number(out, u64::from(self.client.port()))
+            }
+            Variable::RemoteUser => self.remote_user(out),
+            Variable::Host => {
+                let start = out.len();
+                put(out, split_port(request.host.get(self.buf)).0);
+                out[start..].make_ascii_lowercase();
+                true
+            }
+            Variable::Request => put(out, self.request_line()),
+            Variable::RequestMethod => nonempty(out, request.method.get(self.buf)),
+            Variable::RequestUri => nonempty(out, request.target.get(self.buf)),
+            Variable::Uri => {
+                let (path, _) = path::split_query(request.path_query.get(self.buf));
+                path::normalize(path).is_ok_and(|path| nonempty(out, &path))
+            }
+            Variable::Args => self.query().is_some_and(|query| put(out, query)),
+            Variable::IsArgs => put(out, if self.query().is_some() { b"?" } else { b"" }),
+            Variable::Arg(name) => self.argument(name).is_some_and(|value| put(out, value)),
+            Variable::Cookie(name) => self.cookie(name).is_some_and(|value| put(out, value)),
+            Variable::Header(name) => header(&request.fields, self.buf, name, out),
+            Variable::ContentType => header(&request.fields, self.buf, "content-type", out),
+            Variable::ContentLength => header(&request.fields, self.buf, "content-length", out),
+            Variable::Scheme => put(out, b"http"),
+            Variable::Https => put(out, b""),
+            Variable::ServerProtocol => {
+                put(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
+            }
+            Variable::ServerAddr => put(out, self.listener.ip().to_string().as_bytes()),
+            Variable::ServerPort => number(out, u64::from(self.listener.port())),
+            Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
+            Variable::NginxVersion => put(out, env!("CARGO_PKG_VERSION").as_bytes()),
+            _ => false,
+        }
+    }
+
+    /// The request line as it came; of a refused head, what there is of it.
+    fn request_line(&self) -> &'a [u8] {
+        let buf = self.buf.trim_ascii_start();
+        let end = buf.iter().position(|byte| matches!(byte, b'\r' | b'\n'));
+        &buf[..end.unwrap_or(buf.len())]
+    }
+
+    /// The query string; nginx takes `/?` for a request without arguments.
+    pub fn query(&self) -> Option<&'a [u8]> {
+        path::split_query(self.request.path_query.get(self.buf)).1.filter(|args| !args.is_empty())
+    }
+
+    /// An argument, as it came.
+    fn argument(&self, name: &str) -> Option<&'a [u8]> {
+        self.query()?.split(|byte| *byte == b'&').find_map(|pair| {
+            let mut parts = pair.splitn(2, |byte| *byte == b'=');
+            let key = parts.next()?;
+            key.eq_ignore_ascii_case(name.as_bytes()).then(|| parts.next().unwrap_or_default())
+        })
+    }
+
+    fn cookie(&self, name: &str) -> Option<&'a [u8]> {
+        fields::values(&self.request.fields, self.buf, "cookie").find_map(|line| {
+            line.split(|byte| *byte == b';').find_map(|pair| {
+                let pair = pair.trim_ascii_start();
+                let rest = pair.strip_prefix(name.as_bytes())?;
+                rest.strip_prefix(b"=")
+            })
+        })
+    }
+
+    /// The user name of `Authorization: Basic`.
+    fn remote_user(&self, out: &mut Vec<u8>) -> bool {
+        let decode = || {
+            let value = self.request.value(self.buf, "authorization")?;
+            let (scheme, encoded) = value.split_at_checked(6)?;
+            if !scheme.eq_ignore_ascii_case(b"basic ") {
+                return None;
+            }
+            let decoded =
+                base64::engine::general_purpose::STANDARD.decode(encoded.trim_ascii()).ok()?;
+            let end = decoded.iter().position(|byte| *byte == b':')?;
+            Some(decoded[..end].to_vec())
+        };
+        decode().is_some_and(|user| put(out, &user))
+    }
+}
+
+/// A request as APISIX's rules see it: routes, expressions, keys of balancers.
+#[derive(Debug)]
+pub struct View<'a> {
+    head: RequestVariables<'a>,
+    host: Cow<'a, [u8]>,
+    path: Normalized<'a>,
+    method: &'a str,
+    /// The route that serves it, once there is one: for its parameters.
+    pub matched: Option<Matched<'a>>,
+}
+
+impl<'a> View<'a> {
+    /// Looks at a request; its path may be one that is refused.
+    pub fn new(head: RequestVariables<'a>, options: PathOptions) -> Result<Self, PathError> {
+        let (path, _query) = path::split_query(head.request.path_query.get(head.buf));
+        let (host, _port) = split_port(head.request.host.get(head.buf));
+        let has_upper = host.iter().any(u8::is_ascii_uppercase);
+        Ok(Self {
+            head,
+            host: if has_upper { host.to_ascii_lowercase().into() } else { host.into() },
+            path: options.normalize(path)?,
+            method: str::from_utf8(head.request.method.get(head.buf)).unwrap_or_default(),
+            matched: None,
+        })
+    }
+
+    /// The first argument called `name`, decoded (`ngx.req.get_uri_args`).
+    fn argument(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        let mut pairs = form_urlencoded::parse(self.head.query().unwrap_or_default());
+        pairs.find(|(key, _)| key == name).is_some_and(|(_, value)| put(out, value.as_bytes()))
+    }
+}
+
+impl Request for View<'_> {
+    fn host(&self) -> &[u8] {
+        &self.host
+    }
+
+    fn full_host(&self) -> &[u8] {
+        self.head.request.host.get(self.head.buf)
+    }
+
+    fn path(&self) -> &[u8] {
+        self.path.for_routes()
+    }
+
+    fn method(&self) -> &str {
+        self.method
+    }
+
+    fn client(&self) -> IpAddr {
+        self.head.client.ip().to_canonical()
+    }
+}
+
+impl VariableSource for View<'_> {
+    fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
+        match variable {
+            Variable::Uri => put(out, &self.path.uri),
+            // APISIX hands out the normalised path with the arguments.
+            Variable::RequestUri => {
+                put(out, &self.path.uri);
+                if let Some(query) = self.head.query() {
+                    put(out, b"?");
+                    put(out, query);
+                }
+                true
+            }
+            Variable::Arg(name) => self.argument(name, out),
+            Variable::RouteId => self.matched.is_some_and(|it| put(out, it.route.id.as_bytes())),
+            Variable::RouteName => {
+                self.matched.is_some_and(|it| put(out, it.route.name.as_bytes()))
+            }
+            _ => self.head.append(variable, out),
+        }
+    }
+}
+
+/// A field's values, separated as nginx does.
+pub fn header(head: &[Field], buf: &[u8], name: &str, out: &mut Vec<u8>) -> bool {
+    let mut found = false;
+    for field in head.iter().filter(|field| names_field(name, field.name.get(buf))) {
+        if found {
+            out.extend_from_slice(b", ");
+        }
+        out.extend_from_slice(field.value.get(buf));
+        found = true;
+    }
+    found
+}
+
+/// Appends; always set.
+pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    out.extend_from_slice(bytes);
+    true
+}
+
+/// Appends; set unless empty.
+fn nonempty(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
+    put(out, bytes);
+    !bytes.is_empty()
+}
+
+/// Appends a number.
+pub fn number(out: &mut Vec<u8>, value: u64) -> bool {
+    put(out, itoa::Buffer::new().format(value).as_bytes())
+}
