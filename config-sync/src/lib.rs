@@ -22,6 +22,7 @@ pub mod compile;
 pub mod control;
 pub mod engine;
 mod env;
+mod explain;
 pub mod http_server;
 pub mod local;
 pub mod plane;

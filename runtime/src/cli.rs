@@ -7,7 +7,7 @@ use clap::{Parser, Subcommand};
 use osmia_config_sync::settings::{self, Loaded, Overrides};
 
 use crate::boot;
-use crate::config_cli::{self, ConfigArgs};
+use crate::config_cli::{self, ConfigArgs, ExplainArgs};
 
 /// Where `start` and `check` look for a configuration when none is named.
 const DEFAULT_CONFIG: &str = "conf/config.yaml";
@@ -32,6 +32,12 @@ enum Command {
     Check(Options),
     /// Dump, compare, apply and roll back the configuration of a running gateway.
     Config(ConfigArgs),
+    /// Say what a running gateway would do with a request, and why.
+    ///
+    /// Lists the routes in the order in which they are tried, each with the first condition that
+    /// fails and the value it saw, then the plugins with where they come from, and the upstream
+    /// with how its nodes stand. Exit code 0: a route matches, 1: none does, 2: failed.
+    Explain(ExplainArgs),
     /// Print the version.
     Version,
 }
@@ -98,6 +104,7 @@ pub fn main() -> ExitCode {
         }
         Command::Check(options) => check(&options),
         Command::Config(args) => return config_cli::run(&args),
+        Command::Explain(args) => return config_cli::run_explain(&args),
         Command::Start(options) => start(&options),
     };
     match result {

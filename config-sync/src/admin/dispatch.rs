@@ -14,6 +14,7 @@ use super::query::Query;
 use super::reply::{Answer, Reply};
 use super::target::{self, Target};
 use super::{Api, body, check, plugins, schema, validate};
+use crate::explain;
 use crate::store::Author;
 
 /// `/apisix/admin` itself: `HEAD` says that the API is there.
@@ -87,6 +88,12 @@ async fn special(
             let bytes = body::read(&parts.headers, mem::take(content), api.body_bytes).await;
             Some(bytes.and_then(|bytes| {
                 validate::answer(&api.plane.rules, &parts.headers, bytes.as_deref())
+            }))
+        }
+        "explain" if below.is_empty() && parts.method == Method::POST => {
+            let bytes = body::read(&parts.headers, mem::take(content), explain::BODY_MAX).await;
+            Some(bytes.and_then(|bytes| {
+                explain::answer(&api.plane, bytes.as_deref().unwrap_or_default())
             }))
         }
         "schema" => {

@@ -28,7 +28,7 @@ mod plugins;
 mod query;
 mod read;
 mod refs;
-mod reply;
+pub(crate) mod reply;
 mod schema;
 mod sealed;
 mod target;

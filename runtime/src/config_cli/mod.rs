@@ -1,9 +1,10 @@
 //! `osmia config`: dump, compare, apply and roll back the configuration of a running gateway,
-//! through its Admin API.
+//! through its Admin API; `osmia explain`.
 
 mod client;
 mod difference;
 mod document;
+mod explain;
 mod report;
 
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use serde_json::{Value, json};
 
 use client::{Client, Refused};
+pub use explain::ExplainArgs;
 
 /// The exit code of `diff` when something differs, as that of diff(1).
 const DIFFERENT: u8 = 1;
@@ -31,7 +33,7 @@ pub struct ConfigArgs {
 
 /// Which gateway, and how to get in.
 #[derive(Debug, Args)]
-struct Server {
+pub struct Server {
     /// The Admin API
     #[arg(long, global = true, value_name = "URL", default_value = "http://127.0.0.1:9180")]
     admin: String,
@@ -122,7 +124,16 @@ enum Format {
 
 /// Runs the command. Messages about failures go to standard error.
 pub fn run(args: &ConfigArgs) -> ExitCode {
-    match args.run() {
+    told(args.run())
+}
+
+/// Runs `osmia explain`.
+pub fn run_explain(args: &ExplainArgs) -> ExitCode {
+    told(args.run())
+}
+
+fn told(outcome: anyhow::Result<ExitCode>) -> ExitCode {
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("osmia: {error:#}");

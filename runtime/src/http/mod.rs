@@ -18,6 +18,7 @@
 
 pub mod connection;
 pub mod exchange;
+pub mod prebody;
 pub mod reply;
 pub mod response;
 pub mod side;
