@@ -7,8 +7,10 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use crate::balancer::Chash;
 use crate::node_set::NodeSet;
 use crate::reply::Failure;
 use crate::router::{Conditions, MethodSet, PathPattern, Router};
@@ -102,6 +104,8 @@ pub struct Upstream {
     pub id: Arc<str>,
     /// Index of the per-worker balancer state.
     pub slot: Slot,
+    /// Tells this compilation from others of the same upstream; takes no part in comparisons.
+    pub version: Version,
     /// How a node is chosen.
     pub balancer: Balancer,
     /// Nodes with a weight above zero are used; never reordered after compilation.
@@ -118,6 +122,44 @@ pub struct Upstream {
     pub keepalive: KeepalivePool,
 }
 
+impl Upstream {
+    /// Computes ahead what the balancer derives from the nodes, so that no worker has to while it
+    /// serves. Without this call the first worker that needs it does it.
+    pub fn prepare(&self) {
+        if let Balancer::Chash(chash) = &self.balancer {
+            chash.prepare(&self.nodes);
+        }
+    }
+}
+
+/// Which compilation of an upstream this is: a later one has a higher number, whatever the upstream.
+///
+/// Balancer states notice by it that nodes have changed, without comparing them at each pick. All
+/// versions are equal, so that what was compiled anew with the same result is equal as a whole.
+#[derive(Debug, Clone, Copy)]
+pub struct Version(u64);
+
+impl Version {
+    /// One that nothing else has.
+    pub fn fresh() -> Self {
+        /// Zero is for balancers that have not seen an upstream yet.
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+
+    pub(crate) fn number(self) -> u64 {
+        self.0
+    }
+}
+
+impl PartialEq for Version {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Version {}
+
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
@@ -130,15 +172,23 @@ pub struct Node {
     pub label: Arc<str>,
     /// Share of requests; zero takes the node out.
     pub weight: u32,
+    /// Nodes of lower priority serve when those of higher priority are exhausted.
+    pub priority: i32,
     /// Index of the per-worker connection pool; keyed by scheme and address, shared by upstreams.
     pub pool: Slot,
 }
 
 /// Balancing algorithms (`upstream.type`).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Balancer {
     /// Smooth weighted round-robin.
     RoundRobin,
+    /// Consistent hashing.
+    Chash(Chash),
+    /// The fewest active connections for the weight.
+    LeastConn,
+    /// The shortest latency, averaged with exponential decay.
+    Ewma,
 }
 
 /// `upstream.pass_host` with its `upstream_host`.

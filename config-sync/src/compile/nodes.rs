@@ -14,6 +14,7 @@ pub(super) struct Address {
     /// `host:port`, without the port when it is the scheme's default.
     pub(super) authority: Arc<str>,
     pub(super) weight: u32,
+    pub(super) priority: i32,
 }
 
 /// Why an upstream with nodes has no address at all.
@@ -66,10 +67,12 @@ pub(super) fn addresses(
         let port = node.port.unwrap_or(default_port);
         let authority = authority(&node.host, port, default_port);
         let weight = node.weight * (factor / ips.len() as u32);
+        let priority = node.priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         addresses.extend(ips.into_iter().map(|ip| Address {
             addr: SocketAddr::new(ip, port),
             authority: Arc::clone(&authority),
             weight,
+            priority,
         }));
     }
     Ok(addresses)

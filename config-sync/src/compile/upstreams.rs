@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use osmia_core::resource::{self, Key, PassHost};
-use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Timeouts, Upstream};
+use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Timeouts, Upstream, Version};
 
 use super::names::Names;
 use super::nodes::{self, Address, NoNodes};
@@ -64,6 +64,7 @@ impl Builder {
             authority: Arc::clone(&address.authority),
             label: address.addr.to_string().into(),
             weight: address.weight,
+            priority: address.priority,
             pool: self.pool_slots.acquire(&address.addr),
         };
         let nodes: Vec<Node> = addresses.iter().map(node).collect();
@@ -75,6 +76,7 @@ impl Builder {
         Upstream {
             id: Arc::clone(id),
             slot: self.upstream_slots.acquire(id),
+            version: Version::fresh(),
             balancer: Balancer::RoundRobin,
             pass_host,
             retries: config.retries.unwrap_or_else(|| nodes.len().saturating_sub(1) as u32),

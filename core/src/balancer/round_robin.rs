@@ -1,267 +1,291 @@
-//! Smooth weighted round-robin, as nginx's upstream module spreads requests.
+//! Smooth weighted round-robin.
+//!
+//! Source: nginx's upstream module, whose order is taken wherever it can be computed ahead. Nodes
+//! get the shares that APISIX gives them (admin-api.md#upstream, `roundrobin`); lua-resty-balancer
+//! lets a heavy node have its turns one after the other, here they are spread out.
 
-use super::bit;
+use super::priority::gcd;
+use super::tournament::Tournament;
+use crate::node_set::NodeSet;
 use crate::snapshot::Node;
 
-/// The state of one upstream's round-robin in one worker.
-///
-/// Each pick raises every node's account by its weight, takes the node with the highest account and
-/// lowers that one by the sum of the weights, so that a heavy node's turns are spread out. When all
-/// weights are equal this is a plain rotation, kept as one cursor.
-///
-/// The state starts afresh when the nodes' number or weights change. With equal weights a changed
-/// one is noticed when the rotation comes to it, which spares a pass over all nodes per pick.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct RoundRobin {
-    mode: Mode,
-    /// Where a rotation starts, so that workers do not all begin with the first node.
-    offset: usize,
+/// Most steps that computing an order ahead may take: below a tenth of a millisecond.
+const STEPS_MAX: u64 = 1 << 16;
+
+/// Time between two turns of a node with weight 1. So large that weights differing by one differ in
+/// their times as well.
+const TURN_TIME: u64 = 1 << 52;
+
+/// When the smallest deadline gets here, all are set back.
+const DEADLINE_MAX: u64 = 1 << 62;
+
+/// The round-robin of nodes of one priority.
+#[derive(Debug, Clone)]
+pub(super) struct RoundRobin {
+    /// By position in `turns`' sense; indexes into the upstream's nodes.
+    members: Box<[u32]>,
+    order: Order,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Mode {
-    /// All weights above zero are equal.
-    Rotation {
-        nodes: usize,
-        weight: u32,
-        cursor: usize,
-    },
-    Weighted(Vec<Account>),
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Account {
-    weight: u32,
-    balance: i64,
-}
-
-/// The nodes are not those that the state was made for.
-struct Stale;
-
-impl Default for Mode {
-    fn default() -> Self {
-        Self::Rotation { nodes: 0, weight: 0, cursor: 0 }
-    }
+#[derive(Debug, Clone)]
+enum Order {
+    /// The turns of one round, computed ahead.
+    Round { turns: Box<[u32]>, next: usize },
+    /// Rounds are too long for that: whoever has the earliest deadline is next.
+    Deadlines { times: Box<[u64]>, deadlines: Tournament },
 }
 
 impl RoundRobin {
-    /// Fresh state whose rotation starts at node `offset`, modulo their number.
-    pub fn starting_at(offset: usize) -> Self {
-        Self { mode: Mode::default(), offset }
+    /// Over `members`, indexes into `nodes` with a weight each. `turn` says how far it has got, so
+    /// that workers do not all begin with the first node, and a change does not begin anew.
+    pub(super) fn new(members: Box<[u32]>, nodes: &[Node], turn: usize) -> Self {
+        let weight = |index: &u32| nodes.get(*index as usize).map_or(1, |node| node.weight.max(1));
+        let mut weights: Box<[u32]> = members.iter().map(weight).collect();
+        let divisor = weights.iter().copied().fold(0, gcd).max(1);
+        weights.iter_mut().for_each(|weight| *weight /= divisor);
+        let round: u64 = weights.iter().map(|weight| u64::from(*weight)).sum();
+        let order = if round == members.len() as u64 {
+            Order::round(members.clone(), turn)
+        } else if round.saturating_mul(members.len() as u64) <= STEPS_MAX {
+            Order::round(smooth(&members, &weights, round), turn)
+        } else {
+            Order::deadlines(&weights, turn)
+        };
+        Self { members, order }
     }
 
-    /// The index of the next node, or `None` when no node is left that has a weight above zero and
-    /// is not in `tried` (bit n: node n; nodes from 64 on are never taken as tried, see
-    /// [`Tried`](super::Tried)).
-    ///
-    /// Allocates only when the nodes have changed.
-    pub fn pick(&mut self, nodes: &[Node], tried: u64) -> Option<usize> {
-        if let Ok(picked) = self.mode.pick(nodes, tried) {
-            return picked;
+    /// The next node that is not in `tried`.
+    #[inline]
+    pub(super) fn pick(&mut self, tried: &NodeSet) -> Option<usize> {
+        if !tried.is_empty() {
+            return self.pick_untried(tried);
         }
-        self.mode = Mode::new(nodes, self.offset);
-        self.mode.pick(nodes, tried).ok().flatten()
-    }
-}
-
-impl Mode {
-    fn new(nodes: &[Node], offset: usize) -> Self {
-        let mut weights = nodes.iter().map(|node| node.weight).filter(|weight| *weight > 0);
-        let weight = weights.next().unwrap_or(0);
-        if weights.all(|other| other == weight) {
-            let cursor = offset.checked_rem(nodes.len()).unwrap_or(0);
-            return Self::Rotation { nodes: nodes.len(), weight, cursor };
-        }
-        Self::Weighted(nodes.iter().map(|n| Account { weight: n.weight, balance: 0 }).collect())
-    }
-
-    fn pick(&mut self, nodes: &[Node], tried: u64) -> Result<Option<usize>, Stale> {
-        match self {
-            Self::Rotation { nodes: known, weight, cursor } => {
-                if *known != nodes.len() {
-                    return Err(Stale);
+        match &mut self.order {
+            Order::Round { turns, next } => {
+                let index = *turns.get(*next)?;
+                *next = if *next + 1 == turns.len() { 0 } else { *next + 1 };
+                Some(index as usize)
+            }
+            Order::Deadlines { times, deadlines } => {
+                let (member, deadline) = deadlines.best();
+                if deadline > DEADLINE_MAX {
+                    set_back(deadlines, times.len());
                 }
-                rotate(nodes, tried, *weight, cursor)
+                deadlines.set(member, deadlines.best().1 + times.get(member)?);
+                self.members.get(member).map(|index| *index as usize)
             }
-            Self::Weighted(accounts) => weighted(nodes, tried, accounts),
+        }
+    }
+
+    fn pick_untried(&mut self, tried: &NodeSet) -> Option<usize> {
+        let untried = |index: u32| !tried.contains(index as usize);
+        match &mut self.order {
+            Order::Round { turns, next } => {
+                // A node that was tried loses its turn. Light ones may be far away in a long round:
+                // then any will do.
+                let (before, after) = turns.split_at_checked(*next)?;
+                let coming = after.iter().chain(before).take(2 * self.members.len());
+                let found = coming.enumerate().find(|(_, index)| untried(**index));
+                if let Some((skipped, index)) = found {
+                    *next = (*next + skipped + 1) % turns.len();
+                    return Some(*index as usize);
+                }
+                self.members.iter().copied().find(|i| untried(*i)).map(|index| index as usize)
+            }
+            Order::Deadlines { times, deadlines } => {
+                let members = &self.members;
+                let qualify = |member: usize| members.get(member).is_some_and(|i| untried(*i));
+                let member = deadlines.best_of(qualify)?;
+                if deadlines.best().1 > DEADLINE_MAX {
+                    set_back(deadlines, times.len());
+                }
+                // Serving for others does not put a node off without end.
+                let latest = deadlines.best().1 + 2 * TURN_TIME;
+                let deadline = (deadlines.key(member) + times.get(member)?).min(latest);
+                deadlines.set(member, deadline);
+                members.get(member).map(|index| *index as usize)
+            }
         }
     }
 }
 
-fn rotate(
-    nodes: &[Node],
-    tried: u64,
-    weight: u32,
-    cursor: &mut usize,
-) -> Result<Option<usize>, Stale> {
-    let mut index = *cursor;
-    for _ in 0..nodes.len() {
-        let node = &nodes[index];
-        let next = if index + 1 == nodes.len() { 0 } else { index + 1 };
-        if node.weight > 0 {
-            if node.weight != weight {
-                return Err(Stale);
-            }
-            if tried & bit(index) == 0 {
-                *cursor = next;
-                return Ok(Some(index));
-            }
-        }
-        index = next;
+impl Order {
+    fn round(turns: Box<[u32]>, turn: usize) -> Self {
+        let next = turn.checked_rem(turns.len()).unwrap_or(0);
+        Self::Round { turns, next }
     }
-    Ok(None)
+
+    /// The first deadlines are scattered, so that nodes of equal weight are evenly apart.
+    fn deadlines(weights: &[u32], turn: usize) -> Self {
+        /// The golden ratio's fraction of 2^32: its multiples are spread as evenly as can be.
+        const GOLDEN: u32 = 0x9e37_79b9;
+        let times: Box<[u64]> = weights.iter().map(|w| TURN_TIME / u64::from(*w)).collect();
+        let phase = |member: usize| GOLDEN.wrapping_mul(turn.wrapping_add(member) as u32);
+        let first = |(member, time): (usize, &u64)| {
+            ((u128::from(*time) * u128::from(phase(member))) >> 32) as u64
+        };
+        let first: Vec<u64> = times.iter().enumerate().map(first).collect();
+        Self::Deadlines { deadlines: Tournament::new(&first), times }
+    }
 }
 
-fn weighted(nodes: &[Node], tried: u64, accounts: &mut [Account]) -> Result<Option<usize>, Stale> {
-    if nodes.len() != accounts.len() {
-        return Err(Stale);
-    }
-    let mut total = 0;
-    let mut best: Option<(usize, i64)> = None;
-    for (index, (node, account)) in nodes.iter().zip(&mut *accounts).enumerate() {
-        if node.weight != account.weight {
-            // The accounts raised so far do not matter: all are made anew.
-            return Err(Stale);
+/// One round of nginx's algorithm: each turn raises every account by its weight, takes the node
+/// with the highest account and lowers that one by the sum of the weights.
+fn smooth(members: &[u32], weights: &[u32], round: u64) -> Box<[u32]> {
+    let mut accounts = vec![0_i64; weights.len()];
+    let turn = |_| {
+        let mut best = (0, i64::MIN);
+        for (member, (account, weight)) in accounts.iter_mut().zip(weights).enumerate() {
+            *account += i64::from(*weight);
+            if *account > best.1 {
+                best = (member, *account);
+            }
         }
-        if account.weight == 0 || tried & bit(index) != 0 {
-            continue;
-        }
-        total += i64::from(account.weight);
-        account.balance += i64::from(account.weight);
-        if best.is_none_or(|(_, balance)| account.balance > balance) {
-            best = Some((index, account.balance));
-        }
-    }
-    Ok(best.map(|(index, _)| {
-        accounts[index].balance -= total;
-        index
-    }))
+        accounts[best.0] -= round as i64;
+        members[best.0]
+    };
+    (0..round).map(turn).collect()
+}
+
+/// Subtracts the smallest deadline from all. Kept out of the way: it happens once in a thousand
+/// rounds.
+#[cold]
+fn set_back(deadlines: &mut Tournament, members: usize) {
+    let (_, base) = deadlines.best();
+    let keys: Vec<u64> = (0..members).map(|m| deadlines.key(m).saturating_sub(base)).collect();
+    *deadlines = Tournament::new(&keys);
 }
 
 #[cfg(test)]
 mod tests {
-    use std::net::SocketAddr;
-
     use proptest::prelude::*;
 
+    use super::super::tests::{Tries, pick, picks, weighted};
+    use super::super::{Balancer, State};
     use super::*;
-    use crate::balancer::Tried;
-    use crate::snapshot::Slot;
 
-    fn nodes(weights: &[u32]) -> Vec<Node> {
-        let node = |(index, weight): (usize, &u32)| Node {
-            addr: SocketAddr::from(([127, 0, 0, 1], 1000 + index as u16)),
-            authority: "a".into(),
-            label: "a".into(),
-            weight: *weight,
-            pool: Slot::default(),
-        };
-        weights.iter().enumerate().map(node).collect()
-    }
-
-    fn picks(state: &mut RoundRobin, nodes: &[Node], count: usize) -> Vec<usize> {
-        (0..count).map(|_| state.pick(nodes, 0).unwrap()).collect()
+    fn first_picks(weights: &[u32], count: usize) -> Vec<usize> {
+        picks(&mut State::default(), &weighted(Balancer::RoundRobin, weights), count)
     }
 
     #[test]
     fn equal_weights_rotate() {
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&[7, 7, 7]), 7), [0, 1, 2, 0, 1, 2, 0]);
-        let mut state = RoundRobin::starting_at(5);
-        assert_eq!(picks(&mut state, &nodes(&[1, 1, 1]), 4), [2, 0, 1, 2]);
+        assert_eq!(first_picks(&[7, 7, 7], 7), [0, 1, 2, 0, 1, 2, 0]);
+        let mut state = State::starting_at(5);
+        let upstream = weighted(Balancer::RoundRobin, &[1, 1, 1]);
+        assert_eq!(picks(&mut state, &upstream, 4), [2, 0, 1, 2]);
+        assert_eq!(first_picks(&[0, 3, 0, 3], 4), [1, 3, 1, 3]);
     }
 
     #[test]
     fn weights_spread_smoothly() {
         // The sequence that nginx documents for weights 5, 1, 1.
-        let sequence = [0, 0, 1, 0, 2, 0, 0];
-        let mut state = RoundRobin::default();
-        let nodes_511 = nodes(&[5, 1, 1]);
-        assert_eq!(picks(&mut state, &nodes_511, 7), sequence);
-        assert_eq!(picks(&mut state, &nodes_511, 7), sequence);
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&[1, 2]), 6), [1, 0, 1, 1, 0, 1]);
-    }
-
-    #[test]
-    fn zero_weights_are_never_picked() {
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&[0, 3, 0, 3]), 4), [1, 3, 1, 3]);
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&[0, 2, 1]), 3), [1, 2, 1]);
-        assert_eq!(RoundRobin::default().pick(&nodes(&[0, 0]), 0), None);
-        assert_eq!(RoundRobin::default().pick(&[], 0), None);
+        let twice = [0, 0, 1, 0, 2, 0, 0, 0, 0, 1, 0, 2, 0, 0];
+        assert_eq!(first_picks(&[5, 1, 1], 14), twice);
+        assert_eq!(first_picks(&[500, 100, 100], 14), twice);
+        assert_eq!(first_picks(&[1, 2], 6), [1, 0, 1, 1, 0, 1]);
     }
 
     #[test]
     fn tried_nodes_are_passed_over() {
-        for weights in [[1, 1, 1], [3, 2, 1]] {
-            let nodes = nodes(&weights);
-            let mut state = RoundRobin::default();
-            let mut tried = Tried::default();
-            let mut seen = Vec::new();
-            while let Some(index) = state.pick(&nodes, tried.into()) {
-                tried.insert(index);
-                seen.push(index);
-            }
+        for weights in [[1, 1, 1], [3, 2, 1], [300_000, 200_001, 1]] {
+            let upstream = weighted(Balancer::RoundRobin, &weights);
+            let mut seen = Tries::default().take(&mut State::default(), &upstream, 9);
+            seen.sort_unstable();
             assert_eq!(seen, [0, 1, 2], "{weights:?}");
         }
     }
 
     #[test]
-    fn indexes_beyond_the_mask_are_safe() {
-        let mut many = vec![0; 63];
-        many.extend([1, 1, 1]);
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&many), 3), [63, 64, 65]);
-        assert_eq!(state.pick(&nodes(&many), u64::MAX), Some(64));
-        let mut tried = Tried::default();
-        tried.insert(64);
-        assert_eq!(u64::from(tried), 0);
-        many[65] = 9;
-        let mut state = RoundRobin::default();
-        assert_eq!(state.pick(&nodes(&many), u64::MAX), Some(65));
+    fn a_change_does_not_begin_anew() {
+        let mut state = State::default();
+        assert_eq!(picks(&mut state, &weighted(Balancer::RoundRobin, &[1, 1, 1]), 2), [0, 1]);
+        assert_eq!(picks(&mut state, &weighted(Balancer::RoundRobin, &[1, 1, 1]), 2), [2, 0]);
+        assert_eq!(picks(&mut state, &weighted(Balancer::RoundRobin, &[5, 5]), 3), [0, 1, 0]);
+        assert_eq!(picks(&mut state, &weighted(Balancer::RoundRobin, &[4, 0]), 2), [0, 0]);
+    }
+
+    /// Deadlines stay in bounds however long a node is picked past the one whose turn it is.
+    #[test]
+    fn retries_alone_do_not_wear_deadlines_out() {
+        let upstream = weighted(Balancer::RoundRobin, &[100_003, 7, 1]);
+        let mut state = State::default();
+        for _ in 0..20_000 {
+            let mut tries = Tries { tried: [0, 1].into_iter().collect(), ..Tries::default() };
+            assert_eq!(tries.next(&mut state, &upstream), Some(2));
+        }
+        assert!(picks(&mut state, &upstream, 400_000).contains(&2));
     }
 
     #[test]
-    fn follows_changes_of_the_nodes() {
-        let mut state = RoundRobin::default();
-        assert_eq!(picks(&mut state, &nodes(&[1, 1, 1]), 2), [0, 1]);
-        assert_eq!(picks(&mut state, &nodes(&[1, 1]), 3), [0, 1, 0]);
-        assert_eq!(picks(&mut state, &nodes(&[5, 5]), 2), [0, 1]);
-        assert_eq!(picks(&mut state, &nodes(&[1, 2]), 3), [1, 0, 1]);
-        assert_eq!(picks(&mut state, &nodes(&[2, 1]), 3), [0, 1, 0]);
-        assert_eq!(picks(&mut state, &nodes(&[4, 4]), 3), [0, 1, 0]);
-        assert_eq!(picks(&mut state, &nodes(&[4, 0]), 2), [0, 0]);
+    fn deadlines_are_set_back_without_a_trace() {
+        let nodes = weighted(Balancer::RoundRobin, &[1, 70_000]).nodes;
+        let mut balancer = RoundRobin::new([0, 1].into(), &nodes, 0);
+        let Order::Deadlines { deadlines, .. } = &mut balancer.order else { panic!() };
+        let late: Vec<u64> = (0..2).map(|m| deadlines.key(m) + DEADLINE_MAX).collect();
+        *deadlines = Tournament::new(&late);
+        let light = (0..140_002).filter(|_| balancer.pick(&NodeSet::default()) == Some(0)).count();
+        assert_eq!(light, 2);
+        assert!(matches!(balancer.order, Order::Deadlines { deadlines, .. }
+            if deadlines.best().1 < DEADLINE_MAX));
+    }
+
+    /// The most turns by which any node is ahead of or behind its share at any time.
+    fn unevenness(weights: &[u32], count: usize) -> f64 {
+        let upstream = weighted(Balancer::RoundRobin, weights);
+        let total: f64 = weights.iter().copied().map(f64::from).sum();
+        let (mut state, mut counts) = (State::default(), vec![0.0; weights.len()]);
+        let mut worst = 0.0_f64;
+        for turn in 1..=count {
+            counts[pick(&mut state, &upstream).unwrap()] += 1.0;
+            for (count, weight) in counts.iter().zip(weights) {
+                worst = worst.max((count - turn as f64 * f64::from(*weight) / total).abs());
+            }
+        }
+        worst
+    }
+
+    #[test]
+    fn nodes_with_long_rounds_are_spread_smoothly() {
+        let hundred: Vec<u32> = (1..=100).collect();
+        assert!(unevenness(&hundred, 5050) < 3.0, "{}", unevenness(&hundred, 5050));
+        let odd = [1, 99_991, 50_021, 3, 49_999, 1_000_003];
+        assert!(unevenness(&odd, 100_000) < 3.0, "{}", unevenness(&odd, 100_000));
+        assert!(unevenness(&[u32::MAX, u32::MAX - 1], 1000) < 2.0);
     }
 
     proptest! {
         #[test]
         fn each_round_gives_every_node_its_weight(
-            weights in proptest::collection::vec(0..6u32, 1..8),
+            weights in proptest::collection::vec(0..6_u32, 1..80),
+            offset in 0..1000_usize,
         ) {
-            let nodes = nodes(&weights);
+            let upstream = weighted(Balancer::RoundRobin, &weights);
+            let mut state = State::starting_at(offset);
             let total: u32 = weights.iter().sum();
-            let mut state = RoundRobin::default();
             let mut counts = vec![0; weights.len()];
-            // Two whole rounds; a rotation's round is shorter, so it divides evenly as well.
-            for _ in 0..2 * total {
-                counts[state.pick(&nodes, 0).unwrap()] += 1;
+            for index in picks(&mut state, &upstream, 2 * total as usize) {
+                counts[index] += 1;
             }
             let expected: Vec<u32> = weights.iter().map(|weight| 2 * weight).collect();
             prop_assert_eq!(counts, expected);
         }
 
         #[test]
-        fn picks_a_usable_node_whenever_there_is_one(
-            weights in proptest::collection::vec(0..3u32, 0..70),
-            tried in any::<u64>(),
+        fn deadlines_give_every_node_its_weight(
+            weights in proptest::collection::vec(1..40_u32, 2..70),
+            turn in any::<usize>(),
         ) {
-            let nodes = nodes(&weights);
-            let usable = |index: usize| weights[index] > 0 && tried & bit(index) == 0;
-            match RoundRobin::default().pick(&nodes, tried) {
-                Some(index) => prop_assert!(usable(index)),
-                None => prop_assert!(!(0..weights.len()).any(usable)),
+            let nodes = weighted(Balancer::RoundRobin, &weights).nodes;
+            let mut balancer =
+                RoundRobin::new((0..weights.len() as u32).collect(), &nodes, turn);
+            balancer.order = Order::deadlines(&weights, turn);
+            let mut counts = vec![0; weights.len()];
+            for _ in 0..2 * weights.iter().sum::<u32>() {
+                counts[balancer.pick(&NodeSet::default()).unwrap()] += 1;
+            }
+            for (count, weight) in counts.iter().zip(&weights) {
+                prop_assert!((count - 2 * *weight as i32).abs() <= 1, "{:?}", counts);
             }
         }
     }

@@ -16,7 +16,7 @@ use osmia_core::limits::HttpLimits;
 use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::settings::DownstreamTimeouts;
 use osmia_core::snapshot::{
-    Balancer, KeepalivePool, Node, PassHost, Route, Slot, Snapshot, Timeouts, Upstream,
+    Balancer, KeepalivePool, Node, PassHost, Route, Slot, Snapshot, Timeouts, Upstream, Version,
 };
 
 use crate::{client, upstream};
@@ -180,11 +180,13 @@ pub fn snapshot() -> Snapshot {
         authority: (*node).into(),
         label: (*node).into(),
         weight: 1,
+        priority: 0,
         pool: Slot { index: u32::try_from(index).unwrap(), generation: 1 },
     });
     let upstream = Upstream {
         id: "1".into(),
         slot: Slot { index: 0, generation: 1 },
+        version: Version::fresh(),
         balancer: Balancer::RoundRobin,
         nodes: nodes.collect(),
         pass_host: PassHost::Pass,

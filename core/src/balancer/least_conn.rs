@@ -1,0 +1,272 @@
+//! Least connections: the node with the smallest (connections + 1) / weight.
+//!
+//! Source: APISIX, admin-api.md#upstream (`least_conn`) and `apisix/balancer/least_conn.lua`, which
+//! keeps the counts of nodes across changes too. Among equals the one that was picked longest ago
+//! is next, so that requests that do not overlap are spread as well.
+
+use super::known::{Known, Place};
+use super::tournament::Tournament;
+use crate::node_set::NodeSet;
+use crate::snapshot::Upstream;
+
+/// Counts of one upstream in one worker.
+#[derive(Debug, Clone, Default)]
+pub(super) struct LeastConn {
+    nodes: Known<Connections>,
+    levels: Box<[Level]>,
+    /// Where each node plays: level and player.
+    seats: Box<[Option<(u32, u32)>]>,
+    picks: u32,
+}
+
+/// What is known of one node.
+#[derive(Debug, Clone, Copy, Default)]
+struct Connections {
+    count: u32,
+    /// The pick that was the node's last.
+    picked: u32,
+}
+
+/// Nodes of one priority.
+#[derive(Debug, Clone)]
+struct Level {
+    members: Box<[u32]>,
+    /// One over the weight.
+    shares: Box<[f32]>,
+    scores: Tournament,
+}
+
+impl LeastConn {
+    /// Goes over to the nodes of `upstream`, of which `levels` serve.
+    pub(super) fn follow(&mut self, upstream: &Upstream, levels: Vec<Box<[u32]>>, turn: usize) {
+        self.nodes.follow(upstream, |known| known.count > 0);
+        if self.picks == 0 {
+            // Workers should not all begin with the first node.
+            let count = upstream.nodes.len();
+            for index in 0..count {
+                if let Some(known) = self.nodes.get_mut(index) {
+                    known.picked = ((index + count - turn % count) % count) as u32;
+                }
+            }
+            self.picks = count as u32;
+        }
+        self.seats = vec![None; upstream.nodes.len()].into();
+        for (level, members) in (0..).zip(&levels) {
+            for (player, index) in (0..).zip(members) {
+                self.seats[*index as usize] = Some((level, player));
+            }
+        }
+        let level = |members: Box<[u32]>| {
+            let node = |index: &u32| &upstream.nodes[*index as usize];
+            let shares: Box<[f32]> = members.iter().map(|i| 1.0 / node(i).weight as f32).collect();
+            let known = members.iter().map(|index| self.nodes.get(*index as usize));
+            let scores: Vec<u64> = known.zip(&shares).map(|(k, share)| k.score(*share)).collect();
+            Level { members, shares, scores: Tournament::new(&scores) }
+        };
+        self.levels = levels.into_iter().map(level).collect();
+    }
+
+    /// The node that comes next and is not in `tried`; it has one connection more from now on.
+    #[inline]
+    pub(super) fn pick(&mut self, tried: &NodeSet) -> Option<usize> {
+        let (level, player) = if tried.is_empty() {
+            let level = self.levels.first_mut()?;
+            let player = level.scores.best().0;
+            (level, player)
+        } else {
+            self.levels.iter_mut().find_map(|level| {
+                let untried = |player: usize| {
+                    level.members.get(player).is_some_and(|index| !tried.contains(*index as usize))
+                };
+                level.scores.best_of(untried).map(|player| (level, player))
+            })?
+        };
+        let index = *level.members.get(player)? as usize;
+        let known = self.nodes.get_mut(index)?;
+        self.picks = self.picks.wrapping_add(1);
+        *known = Connections { count: known.count.saturating_add(1), picked: self.picks };
+        level.scores.set(player, known.score(*level.shares.get(player)?));
+        Some(index)
+    }
+
+    /// Counts a connection to a node of an older upstream, of which no seat is known.
+    pub(super) fn count(&mut self, upstream: &Upstream, index: usize) {
+        match self.nodes.place(upstream, index) {
+            Some(Place::At(index)) => self.change(index, |count| count.saturating_add(1)),
+            Some(Place::Gone(addr)) => {
+                let known = self.nodes.gone().entry(addr).or_default();
+                known.count = known.count.saturating_add(1);
+            }
+            None => {}
+        }
+    }
+
+    /// A connection to a node of `upstream` has ended.
+    pub(super) fn release(&mut self, upstream: &Upstream, index: usize) {
+        match self.nodes.place(upstream, index) {
+            // Never below zero, should a release come without a pick.
+            Some(Place::At(index)) => self.change(index, |count| count.saturating_sub(1)),
+            Some(Place::Gone(addr)) => {
+                let gone = self.nodes.gone();
+                if let Some(known) = gone.get_mut(&addr) {
+                    known.count = known.count.saturating_sub(1);
+                    if known.count == 0 {
+                        gone.remove(&addr);
+                    }
+                }
+            }
+            None => {}
+        }
+    }
+
+    #[inline]
+    fn change(&mut self, index: usize, change: impl Fn(u32) -> u32) {
+        let Some(known) = self.nodes.get_mut(index) else { return };
+        known.count = change(known.count);
+        let Some(Some((level, player))) = self.seats.get(index) else { return };
+        let (level, player) = (&mut self.levels[*level as usize], *player as usize);
+        level.scores.set(player, known.score(level.shares[player]));
+    }
+
+    /// Connections of the node at `index`.
+    #[cfg(test)]
+    pub(super) fn connections(&self, index: usize) -> u32 {
+        self.nodes.get(index).count
+    }
+}
+
+impl Connections {
+    /// The smaller comes first: by connections for the weight, then by last pick.
+    #[inline]
+    fn score(self, share: f32) -> u64 {
+        // The bits of floats above zero are in the order of the floats.
+        let load = (self.count as f32 + 1.0) * share;
+        u64::from(load.to_bits()) << 32 | u64::from(self.picked)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::super::tests::{Tries, done, nodes_with, pick, picks, upstream, weighted};
+    use super::super::{Algorithm, Balancer, State};
+    use super::*;
+
+    fn counts(state: &State, nodes: usize) -> Vec<u32> {
+        let Algorithm::LeastConn(state) = &state.algorithm else { panic!() };
+        (0..nodes).map(|index| state.connections(index)).collect()
+    }
+
+    #[test]
+    fn connections_follow_the_weights() {
+        let upstream = weighted(Balancer::LeastConn, &[1, 2, 5, 0]);
+        let mut state = State::default();
+        assert_eq!(picks(&mut state, &upstream, 3), [2, 2, 1]);
+        picks(&mut state, &upstream, 77);
+        assert_eq!(counts(&state, 4), [10, 20, 50, 0]);
+        // Whoever gets rid of a connection is next.
+        state.release(&upstream, 1, done(1, 1));
+        assert_eq!(pick(&mut state, &upstream), Some(1));
+    }
+
+    #[test]
+    fn requests_that_do_not_overlap_are_spread() {
+        let upstream = weighted(Balancer::LeastConn, &[1, 1, 1]);
+        let mut state = State::starting_at(1);
+        let mut seen = Vec::new();
+        for _ in 0..6 {
+            let index = pick(&mut state, &upstream).unwrap();
+            state.release(&upstream, index, done(1, 1));
+            seen.push(index);
+        }
+        assert_eq!(seen, [1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn counts_stay_with_their_nodes() {
+        let older = weighted(Balancer::LeastConn, &[1, 1, 1]);
+        let mut state = State::default();
+        assert_eq!(picks(&mut state, &older, 5), [0, 1, 2, 0, 1]);
+        // Node 0 goes, node 3 comes, the others move.
+        let mut nodes = nodes_with(&[(1, 0); 4]).split_off(1);
+        nodes.reverse();
+        let newer = upstream(Balancer::LeastConn, nodes);
+        assert_eq!(pick(&mut state, &newer), Some(0));
+        assert_eq!(counts(&state, 3), [1, 1, 2]);
+        // Requests of before end.
+        state.release(&older, 1, done(1, 1));
+        state.release(&older, 2, done(1, 1));
+        state.release(&older, 0, done(1, 1));
+        assert_eq!(counts(&state, 3), [1, 0, 1]);
+        // Node 0 comes back and still has one.
+        let newest = weighted(Balancer::LeastConn, &[1, 1, 1]);
+        picks(&mut state, &newest, 1);
+        assert_eq!(counts(&state, 3), [1, 1, 1]);
+    }
+
+    #[test]
+    fn a_retry_of_before_a_change_is_counted() {
+        let older = weighted(Balancer::LeastConn, &[1, 1]);
+        let newer = weighted(Balancer::LeastConn, &[1]);
+        let mut state = State::default();
+        assert_eq!(pick(&mut state, &older), Some(0));
+        assert_eq!(pick(&mut state, &newer), Some(0));
+        let mut tries = Tries { tried: [0].into_iter().collect(), ..Tries::default() };
+        assert_eq!(tries.next(&mut state, &older), Some(1));
+        // The one on node 0 is a newer request's, node 1 is gone but known.
+        let newest = weighted(Balancer::LeastConn, &[1, 9]);
+        assert_eq!(pick(&mut state, &newest), Some(1));
+        assert_eq!(counts(&state, 2), [2, 2]);
+        state.release(&older, 1, done(1, 1));
+        state.release(&newest, 1, done(1, 1));
+        state.release(&newest, 1, done(1, 1));
+        assert_eq!(counts(&state, 2), [2, 0]);
+    }
+
+    #[test]
+    fn connections_of_another_algorithm_do_not_count() {
+        let robin = weighted(Balancer::RoundRobin, &[1]);
+        let least = weighted(Balancer::LeastConn, &[1]);
+        let mut state = State::default();
+        assert_eq!(pick(&mut state, &robin), Some(0));
+        assert_eq!(pick(&mut state, &least), Some(0));
+        state.release(&robin, 0, done(1, 1));
+        assert_eq!(counts(&state, 1), [1]);
+    }
+
+    proptest! {
+        /// Against counting by hand: the pick has the smallest score, and counts come out right
+        /// through changes of health.
+        #[test]
+        fn the_smallest_score_is_picked(
+            weights in proptest::collection::vec(1..6_u32, 1..80),
+            steps in proptest::collection::vec((any::<bool>(), any::<usize>()), 0..200),
+        ) {
+            let upstream = weighted(Balancer::LeastConn, &weights);
+            let mut state = State::default();
+            let (mut open, mut model) = (Vec::new(), vec![0_u32; weights.len()]);
+            for (end, random) in steps {
+                if end && !open.is_empty() {
+                    let index: usize = open.swap_remove(random % open.len());
+                    state.release(&upstream, index, done(1, 1));
+                    model[index] -= 1;
+                    continue;
+                }
+                let down: NodeSet = [random % 4].into_iter().collect();
+                let tries = Tries { down: (random % 5 == 0).then_some(&down), ..Tries::default() };
+                let is_down = |index| tries.down.is_some_and(|down| down.contains(index));
+                let score = |i: usize| (f64::from(model[i]) + 1.0) / f64::from(weights[i]);
+                let up = (0..weights.len()).filter(|i| weights.len() == 1 || !is_down(*i));
+                let least = up.map(score).fold(f64::INFINITY, f64::min);
+                let index = tries.clone().next(&mut state, &upstream).unwrap();
+                prop_assert!(score(index) <= least * 1.000_001);
+                model[index] += 1;
+                open.push(index);
+            }
+            if !model.iter().all(|count| *count == 0) {
+                prop_assert_eq!(counts(&state, weights.len()), model);
+            }
+        }
+    }
+}
