@@ -42,6 +42,7 @@ pub(crate) fn answer(plane: &Plane, body: &[u8]) -> Answer {
         client: (question.client, 0).into(),
         client_ip: client_ip.as_bytes(),
         listener: question.listener(),
+        hostname: b"",
         connection_requests: 1,
     };
     let view = View::new(variables, plane.path)

@@ -26,6 +26,8 @@ pub struct RequestVariables<'a> {
     pub client_ip: &'a [u8],
     /// Where it was accepted.
     pub listener: SocketAddr,
+    /// Name of this machine.
+    pub hostname: &'a [u8],
     /// Requests so far on the connection.
     pub connection_requests: u32,
 }
@@ -67,6 +69,9 @@ impl<'a> RequestVariables<'a> {
             }
             Variable::ServerAddr => put(out, self.listener.ip().to_string().as_bytes()),
             Variable::ServerPort => number(out, u64::from(self.listener.port())),
+            // The only server block that APISIX has.
+            Variable::ServerName => put(out, b"_"),
+            Variable::Hostname => put(out, self.hostname),
             Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
             Variable::NginxVersion => put(out, env!("CARGO_PKG_VERSION").as_bytes()),
             _ => false,

@@ -191,6 +191,13 @@ pub enum Balancer {
     Ewma,
 }
 
+impl Balancer {
+    /// Whether it wants to know how tries end.
+    pub fn follows_tries(&self) -> bool {
+        matches!(self, Self::LeastConn | Self::Ewma)
+    }
+}
+
 /// `upstream.pass_host` with its `upstream_host`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PassHost {

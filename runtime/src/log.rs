@@ -114,6 +114,8 @@ pub struct Record<'a> {
     pub unix_seconds: u64,
     /// Value of `Server`.
     pub server: &'a str,
+    /// Name of this machine.
+    pub hostname: &'a [u8],
 }
 
 /// A record on its way into a line.
@@ -147,7 +149,6 @@ impl Record<'_> {
         match variable {
             Variable::RequestLength => number(out, self.request.len as u64 + self.body_received),
             Variable::Pid => number(out, u64::from(std::process::id())),
-            Variable::Hostname => put(out, rustix::system::uname().nodename().to_bytes()),
             _ => self.request_variables().append(variable, out),
         }
     }
@@ -159,6 +160,7 @@ impl Record<'_> {
             client: self.client.addr,
             client_ip: self.client.ip(),
             listener: self.listener.addr,
+            hostname: self.hostname,
             connection_requests: self.connection_requests,
         }
     }

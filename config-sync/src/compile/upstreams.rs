@@ -36,6 +36,7 @@ impl Builder {
             self.release(&built);
             return Ok(Arc::clone(last));
         }
+        built.prepare();
         Ok(Arc::new(built))
     }
 
@@ -77,7 +78,8 @@ impl Builder {
             id: Arc::clone(id),
             slot: self.upstream_slots.acquire(id),
             version: Version::fresh(),
-            balancer: Balancer::RoundRobin,
+            // Checked when the resource was read.
+            balancer: config.balancer().unwrap_or(Balancer::RoundRobin),
             pass_host,
             retries: config.retries.unwrap_or_else(|| nodes.len().saturating_sub(1) as u32),
             nodes,

@@ -116,6 +116,7 @@ fn find_at(snapshot: &Snapshot, host: &str, path: &str) -> Option<Arc<snapshot::
         client: ([127, 0, 0, 1], 1).into(),
         client_ip: b"127.0.0.1",
         listener: ([127, 0, 0, 1], 80).into(),
+        hostname: b"",
         connection_requests: 1,
     };
     let view = View::new(head, PathOptions::default()).unwrap();

@@ -6,13 +6,15 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use osmia_core::balancer::{self, Ask, Outcome};
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
+use osmia_core::node_set::NodeSet;
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{RequestVariables, View};
 use osmia_core::router::Hit;
-use osmia_core::snapshot::{Node, PassHost, Route, Snapshot, Timeouts, Upstream};
+use osmia_core::snapshot::{Balancer, Node, PassHost, Route, Snapshot, Timeouts, Upstream};
 
 use super::connection::Downstream;
 use super::reply;
@@ -82,6 +84,7 @@ pub async fn run<N: Net>(
             ended: Instant::now(),
             unix_seconds: worker.clock.unix_seconds(),
             server: &worker.settings.server,
+            hostname: &worker.settings.hostname,
         });
     }
     down.eager_send = !may_defer(&exchange.delivery);
@@ -103,8 +106,10 @@ pub struct Attempts<'s> {
     pub failed: Vec<FailedAttempt<'s>>,
     /// Until the connection of the last attempt stood.
     pub connect_time: Option<Duration>,
-    /// Bit per node index that failed.
-    tried: u64,
+    /// Nodes that failed.
+    tried: NodeSet,
+    /// Hash of the balancer's key, if it has one.
+    hash: u32,
     /// The request, or a part of it, was handed to a connection in the last attempt.
     sent: bool,
     /// The last attempt used a kept connection.
@@ -175,8 +180,13 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         self.check_body_size()?;
         let upstream = route.upstream.as_deref().map_err(|failure| *failure)?;
         self.attempts.upstream = Some(upstream);
-        let timeouts = route.timeout.as_deref().copied().unwrap_or(upstream.timeout);
-        self.proxy(down, buf, upstream, timeouts, route.enable_websocket).await
+        let target = Target {
+            upstream,
+            down: snapshot.and_then(|snapshot| snapshot.health.down(upstream.slot)),
+            timeouts: route.timeout.as_deref().copied().unwrap_or(upstream.timeout),
+            websocket: route.enable_websocket,
+        };
+        self.proxy(down, buf, target).await
     }
 
     /// Separates what came with the head: the body's first part stays behind the head, what
@@ -220,6 +230,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             client: down.client.addr,
             client_ip: down.client.ip(),
             listener: down.listener.addr,
+            hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
         };
         View::new(head, self.worker.settings.path).map_err(Failure::Path)
@@ -240,29 +251,35 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         &mut self,
         down: &mut Downstream<N>,
         buf: &Buf,
-        upstream: &'s Upstream,
-        timeouts: Timeouts,
-        websocket: bool,
+        target: Target<'s>,
     ) -> Result<Delivered, Failure> {
+        let Target { upstream, .. } = target;
         let give_up = upstream
             .retry_timeout
             .map(|limit| self.worker.clock.now_ms() + limit.as_millis() as u64);
         let mut retries = upstream.retries;
         let mut replayed = false;
-        let mut index = self.pick(upstream).ok_or(Failure::NoNode)?;
+        if let Balancer::Chash(chash) = &upstream.balancer {
+            let mut key = Vec::new();
+            chash.key.append(&self.view(down, buf)?, &mut key);
+            self.attempts.hash = balancer::hash(&key);
+        }
+        let mut pick = self.pick(&target).ok_or(Failure::NoNode)?;
         loop {
-            let node = upstream.nodes.get(index).ok_or(Failure::NoNode)?;
-            let plan = Plan { node, upstream, timeouts, fresh: replayed, websocket };
+            let node = upstream.nodes.get(pick.index).ok_or(Failure::NoNode)?;
+            let plan = Plan { node, target, fresh: replayed };
             let failure = match self.try_node(down, buf, plan).await {
-                Ok(delivered) => return Ok(delivered),
+                Ok(delivered) => {
+                    self.release(upstream, &pick, true);
+                    return Ok(delivered);
+                }
                 Err(failure) => failure,
             };
             self.blame(failure, upstream, node);
             self.attempts.status = failure.status();
-            if !self.may_repeat(failure, buf) {
-                return Err(failure);
-            }
-            if self.attempts.reused && failure == Failure::UpstreamClosed && !replayed {
+            let repeatable = self.may_repeat(failure, buf);
+            if repeatable && self.attempts.reused && failure == Failure::UpstreamClosed && !replayed
+            {
                 // The node closed a kept connection while the request was on its way: that says
                 // nothing about the node.
                 replayed = true;
@@ -270,19 +287,42 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
                 self.attempts.next();
                 continue;
             }
-            if retries == 0 || give_up.is_some_and(|at| self.worker.clock.now_ms() >= at) {
+            self.release(upstream, &pick, failure.source() != Source::Upstream);
+            let late = give_up.is_some_and(|at| self.worker.clock.now_ms() >= at);
+            if !repeatable || retries == 0 || late {
                 return Err(failure);
             }
             retries -= 1;
-            self.attempts.tried |= 1_u64.checked_shl(index as u32).unwrap_or(0);
-            index = self.pick(upstream).ok_or(failure)?;
+            self.attempts.tried.insert(pick.index);
+            pick = self.pick(&target).ok_or(failure)?;
             self.worker.stats.retries.add(1);
             self.attempts.next();
         }
     }
 
-    fn pick(&self, upstream: &Upstream) -> Option<usize> {
-        self.worker.upstreams.borrow_mut().pick(upstream, self.attempts.tried)
+    fn pick(&self, target: &Target<'s>) -> Option<Pick> {
+        let mut upstreams = self.worker.upstreams.borrow_mut();
+        let by_latency = target.upstream.balancer == Balancer::Ewma;
+        let ask = Ask {
+            tried: &self.attempts.tried,
+            down: target.down,
+            hash: self.attempts.hash,
+            now_ms: self.worker.clock.now_ms(),
+            random: if by_latency { upstreams.random() } else { 0 },
+        };
+        let index = upstreams.pick(target.upstream, &ask)?;
+        Some(Pick { index, began: by_latency.then(Instant::now) })
+    }
+
+    /// Tells the balancer, if it wants to know, that a try has ended.
+    fn release(&self, upstream: &Upstream, pick: &Pick, ok: bool) {
+        if upstream.balancer.follows_tries() {
+            let took = pick.began.map_or(Duration::ZERO, |began| began.elapsed());
+            let latency_us = took.as_micros() as u64;
+            let now_ms = self.worker.clock.now_ms();
+            let outcome = Outcome { latency_us, ok, now_ms };
+            self.worker.upstreams.borrow_mut().release(upstream, pick.index, outcome);
+        }
     }
 
     /// Whether the request can be sent again: nobody has acted on it, or acting twice does no harm
@@ -319,7 +359,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         } else if delivered.upstream_reusable && uploaded {
             up.large = delivered.large;
             let now = self.worker.clock.now_ms();
-            let (pool, limits) = (plan.node.pool, plan.upstream.keepalive);
+            let (pool, limits) = (plan.node.pool, plan.target.upstream.keepalive);
             self.worker.upstreams.borrow_mut().put(pool, limits, up, now);
         }
         Ok(delivered)
@@ -339,7 +379,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         }
         self.attempts.reused = false;
         let limit = Limit {
-            timeout: plan.timeouts.connect,
+            timeout: plan.target.timeouts.connect,
             failure: Failure::ConnectTimeout,
             after_upload: false,
         };
@@ -391,7 +431,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     }
 
     fn upgrades(&self, plan: &Plan<'s>) -> bool {
-        self.request.upgrade && plan.websocket
+        self.request.upgrade && plan.target.websocket
     }
 
     /// Uploads what is left of the body while the response is waited for and passed on. The second
@@ -421,7 +461,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             head: self.response,
             out: self.out,
             request: traits,
-            read_timeout: plan.timeouts.read,
+            read_timeout: plan.target.timeouts.read,
             progress: &mut self.delivery,
         };
         if self.body.is_done() {
@@ -441,7 +481,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             upstream: &mut up.conn.tx,
             body: &mut self.body,
             early: &mut down.early,
-            send_timeout: plan.timeouts.send,
+            send_timeout: plan.target.timeouts.send,
             received: &mut self.body_received,
         };
         let upload = pin!(upload.run());
@@ -464,7 +504,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             &mut down.conn,
             &mut up.conn,
             early,
-            plan.timeouts.read,
+            plan.target.timeouts.read,
             &traffic,
         )
         .await;
@@ -529,14 +569,28 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
 /// What is fixed for one attempt.
 struct Plan<'a> {
     node: &'a Node,
-    upstream: &'a Upstream,
-    timeouts: Timeouts,
+    target: Target<'a>,
     /// Do not use a kept connection.
     fresh: bool,
+}
+
+/// Where a request goes.
+#[derive(Clone, Copy)]
+struct Target<'a> {
+    upstream: &'a Upstream,
+    /// Its nodes that are taken to be down.
+    down: Option<&'a NodeSet>,
+    timeouts: Timeouts,
     websocket: bool,
 }
 
-/// The route for a request: by host, normalised path, and method.
+/// A node that a balancer chose.
+struct Pick {
+    index: usize,
+    /// When, if the balancer wants to know.
+    began: Option<Instant>,
+}
+
 fn connect_failure(error: &io::Error) -> Failure {
     const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
     match error.raw_os_error() {

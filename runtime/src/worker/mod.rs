@@ -54,6 +54,8 @@ pub struct PipelineSettings {
     pub downstream: DownstreamTimeouts,
     /// Value of the `Server` field.
     pub server: String,
+    /// Name of this machine.
+    pub hostname: Vec<u8>,
     /// 0: unlimited.
     pub client_max_body_bytes: u64,
     /// What routes see of a path.
@@ -72,6 +74,7 @@ impl From<&Settings> for PipelineSettings {
             } else {
                 "Osmia".to_owned()
             },
+            hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
             client_max_body_bytes: settings.client_max_body_bytes,
             path: settings.path,
             show_upstream_status: settings.show_upstream_status,

@@ -3,8 +3,8 @@
 use std::task::{Context, Waker};
 use std::time::Duration;
 
-use osmia_core::balancer::RoundRobin;
-use osmia_core::snapshot::{Balancer, KeepalivePool, Slot, Upstream};
+use osmia_core::balancer::{self, Ask, Outcome};
+use osmia_core::snapshot::{KeepalivePool, Slot, Upstream};
 
 use crate::buf::{Buf, Class};
 use crate::net::{Conn, Net, Rx, Tx};
@@ -53,30 +53,46 @@ struct Pool<N: Net> {
 pub struct Upstreams<N: Net> {
     /// Where rotations start: workers that all began at the first node would favour it.
     offset: usize,
-    balancers: Vec<(u32, RoundRobin)>,
+    balancers: Vec<(u32, balancer::State)>,
     pools: Vec<Pool<N>>,
+    random: fastrand::Rng,
 }
 
 impl<N: Net> Upstreams<N> {
     /// Empty tables of the worker at position `worker`.
     pub fn new(worker: usize) -> Self {
-        Self { offset: worker, balancers: Vec::new(), pools: Vec::new() }
+        let random = fastrand::Rng::with_seed(worker as u64);
+        Self { offset: worker, balancers: Vec::new(), pools: Vec::new(), random }
     }
 
-    /// Chooses a node of `upstream` that is not in `tried` (a bit per node index).
-    pub fn pick(&mut self, upstream: &Upstream, tried: u64) -> Option<usize> {
+    /// Chooses a node of `upstream`. Every pick is followed by a [`Self::release`].
+    pub fn pick(&mut self, upstream: &Upstream, ask: &Ask<'_>) -> Option<usize> {
         let Slot { index, generation } = upstream.slot;
         let index = index as usize;
         if self.balancers.len() <= index {
-            self.balancers.resize_with(index + 1, || (0, RoundRobin::starting_at(self.offset)));
+            let fresh = || (0, balancer::State::starting_at(self.offset));
+            self.balancers.resize_with(index + 1, fresh);
         }
         let entry = &mut self.balancers[index];
         if entry.0 != generation {
-            *entry = (generation, RoundRobin::starting_at(self.offset));
+            *entry = (generation, balancer::State::starting_at(self.offset));
         }
-        match upstream.balancer {
-            Balancer::RoundRobin => entry.1.pick(&upstream.nodes, tried),
+        entry.1.pick(upstream, ask)
+    }
+
+    /// Ends a try on a node that was picked.
+    pub fn release(&mut self, upstream: &Upstream, node: usize, outcome: Outcome) {
+        let Slot { index, generation } = upstream.slot;
+        if let Some((owner, state)) = self.balancers.get_mut(index as usize)
+            && *owner == generation
+        {
+            state.release(upstream, node, outcome);
         }
+    }
+
+    /// Random bits for balancers.
+    pub fn random(&mut self) -> u64 {
+        self.random.u64(..)
     }
 
     /// An idle connection of `pool` that is still good.

@@ -165,6 +165,7 @@ pub fn settings() -> PipelineSettings {
             keepalive_requests: 0,
         },
         server: "sim".to_owned(),
+        hostname: b"sim".to_vec(),
         client_max_body_bytes: 0,
         show_upstream_status: false,
     }

@@ -10,14 +10,16 @@ use serde_json::Value;
 
 use super::fields::{self, Object, Unsupported};
 use super::{Meta, Violation};
+use crate::balancer::{Chash, ChashKey};
+use crate::snapshot::Balancer;
 pub use checks::{ActiveCheck, Checks, Outcome, PassiveCheck};
 pub use tls::Tls;
 pub(super) use tls::{CERTIFICATE, PRIVATE_KEY};
 
 /// What this version cannot honour.
-const UNSUPPORTED: [Unsupported<Upstream>; 7] = [
+const UNSUPPORTED: [Unsupported<Upstream>; 6] = [
     ("type", |upstream| {
-        let other = upstream.kind != UpstreamType::RoundRobin;
+        let other = matches!(upstream.kind, UpstreamType::Named(_));
         fields::unless(other, upstream.kind.as_str())
     }),
     ("scheme", |upstream| {
@@ -30,11 +32,6 @@ const UNSUPPORTED: [Unsupported<Upstream>; 7] = [
     }),
     ("discovery_args", |upstream| {
         fields::unless(upstream.discovery_args.is_some(), "discovery_args")
-    }),
-    ("nodes", |upstream| {
-        let differ = |node: &Node| node.priority != upstream.nodes[0].priority;
-        let what = "nodes of different \"priority\"";
-        upstream.nodes.iter().any(differ).then(|| Violation::Unsupported(what.to_owned()))
     }),
 ];
 
@@ -294,7 +291,22 @@ impl Upstream {
             let text = "`upstream_host` can't be empty when `pass_host` is `rewrite`";
             return Err(Violation::Rule(text.to_owned()));
         }
+        upstream.balancer()?;
         Ok(upstream)
+    }
+
+    /// How a node is chosen, in the form that workers use. A name that nobody has taken is checked
+    /// elsewhere.
+    pub fn balancer(&self) -> Result<Balancer, Violation> {
+        Ok(match self.kind {
+            UpstreamType::Chash => {
+                let key = ChashKey::parse(self.hash_on, self.key.as_deref())?;
+                Balancer::Chash(Chash::new(key))
+            }
+            UpstreamType::LeastConn => Balancer::LeastConn,
+            UpstreamType::Ewma => Balancer::Ewma,
+            UpstreamType::RoundRobin | UpstreamType::Named(_) => Balancer::RoundRobin,
+        })
     }
 
     /// What of this upstream the version at hand cannot honour, in the form of a validation error;
