@@ -10,9 +10,10 @@ mod target;
 use std::sync::Arc;
 
 use axum::http::StatusCode;
+use osmia_core::expr::Seen;
 use osmia_core::http1::RequestHead;
 use osmia_core::limits::HttpLimits;
-use osmia_core::request::{RequestVariables, View};
+use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, METHODS, Observer, PathPattern, Request as _, Verdict};
 use osmia_core::snapshot::{Route, Snapshot};
 use serde_json::{Map, Value, json};
@@ -45,8 +46,10 @@ pub(crate) fn answer(plane: &Plane, body: &[u8]) -> Answer {
         hostname: b"",
         connection_requests: 1,
     };
-    let view = View::new(variables, plane.path)
-        .map_err(|error| Reply::bad(format!("invalid request: url: {error}")))?;
+    let body = BodyState::Read(&bytes[head.len..]);
+    let view = View::new(variables, &plane.view)
+        .map_err(|error| Reply::bad(format!("invalid request: url: {error}")))?
+        .with_body(body);
     let snapshot = plane.publisher.current();
     Ok(Reply::json(StatusCode::OK, &explain(plane, &snapshot, &view)))
 }
@@ -114,12 +117,30 @@ fn candidate((route, pattern, verdict): &(Arc<Route>, usize, Verdict), view: &Vi
         }
         Verdict::Host => Some(("hosts", json!(route.hosts), text(view.full_host()))),
         Verdict::Path => Some(("uri", shown["uri"].clone(), text(view.path()))),
-        Verdict::RemoteAddr => Some(("remote_addrs", Value::Null, json!(view.client()))),
-        Verdict::Vars | Verdict::NeedsBody => Some(("vars", Value::Null, Value::Null)),
+        Verdict::RemoteAddr => {
+            let wanted = route.conditions.as_ref().map(|conditions| conditions.clients());
+            Some(("remote_addrs", json!(wanted), json!(view.client())))
+        }
+        Verdict::Vars | Verdict::NeedsBody => {
+            let why = route.conditions.as_ref().and_then(|conditions| conditions.explain(view));
+            let (wanted, saw) = why.map_or((Value::Null, Value::Null), |why| {
+                let wanted = serde_json::from_str(&why.condition).unwrap_or(Value::Null);
+                (wanted, seen(why.seen))
+            });
+            Some(("vars", wanted, saw))
+        }
     };
     shown.insert("matched".to_owned(), failed.is_none().into());
     if let Some((field, wanted, saw)) = failed {
         shown.insert("failed".to_owned(), json!({"field": field, "wanted": wanted, "saw": saw}));
     }
     Value::Object(shown)
+}
+
+/// The value that a condition saw; null: there is none.
+fn seen(seen: Seen) -> Value {
+    match seen {
+        Seen::Value(text) => text.into(),
+        Seen::Absent | Seen::Unread | Seen::Group => Value::Null,
+    }
 }

@@ -3,7 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
-use osmia_core::path::PathOptions;
+use osmia_core::request::ViewOptions;
 use osmia_core::rules::Rules;
 use tokio::sync::watch;
 
@@ -19,8 +19,8 @@ pub struct Plane {
     pub store: Arc<dyn Store>,
     /// Checks for what is written.
     pub rules: Arc<Rules>,
-    /// What routes see of a path.
-    pub path: PathOptions,
+    /// How routes see requests.
+    pub view: ViewOptions,
     /// Who changed what and when.
     pub journal: Journal,
     /// Snapshots on their way to the workers.

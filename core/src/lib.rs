@@ -8,11 +8,14 @@
 
 pub mod access_log;
 pub mod balancer;
+pub mod body_vars;
+pub mod expr;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod http1;
 pub mod keyring;
 pub mod limits;
+pub mod net_set;
 pub mod node_set;
 pub mod path;
 pub mod plugin;

@@ -2,13 +2,15 @@
 //! its response.
 
 use std::borrow::Cow;
+use std::cell::{OnceCell, RefCell, RefMut};
 use std::net::{IpAddr, SocketAddr};
 
 use base64::Engine as _;
 
-use crate::http1::RequestHead;
+use crate::body_vars::{BodyLimits, BodyRequest, BodyValue, BodyVars};
 use crate::http1::fields::{self, Field};
 use crate::http1::request::split_port;
+use crate::http1::{BodyLength, RequestHead};
 use crate::path::{self, Normalized, PathError, PathOptions};
 use crate::router::{Matched, Request};
 use crate::vars::{Variable, VariableSource, names_field};
@@ -126,6 +128,27 @@ impl<'a> RequestVariables<'a> {
     }
 }
 
+/// How rules see requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ViewOptions {
+    /// What routes see of a path.
+    pub path: PathOptions,
+    /// How long bodies may be that rules look into.
+    pub body: BodyLimits,
+}
+
+/// What is at hand of a request's body.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum BodyState<'a> {
+    /// Nothing yet.
+    #[default]
+    Unread,
+    /// It is too long to be looked into.
+    TooLong,
+    /// All of it, without framing.
+    Read(&'a [u8]),
+}
+
 /// A request as APISIX's rules see it: routes, expressions, keys of balancers.
 #[derive(Debug)]
 pub struct View<'a> {
@@ -133,23 +156,63 @@ pub struct View<'a> {
     host: Cow<'a, [u8]>,
     path: Normalized<'a>,
     method: &'a str,
+    limits: BodyLimits,
+    body: BodyState<'a>,
+    body_variables: OnceCell<BodyVars<'a>>,
+    scratch: RefCell<Vec<u8>>,
     /// The route that serves it, once there is one: for its parameters.
     pub matched: Option<Matched<'a>>,
 }
 
 impl<'a> View<'a> {
     /// Looks at a request; its path may be one that is refused.
-    pub fn new(head: RequestVariables<'a>, options: PathOptions) -> Result<Self, PathError> {
+    pub fn new(head: RequestVariables<'a>, options: &ViewOptions) -> Result<Self, PathError> {
         let (path, _query) = path::split_query(head.request.path_query.get(head.buf));
         let (host, _port) = split_port(head.request.host.get(head.buf));
         let has_upper = host.iter().any(u8::is_ascii_uppercase);
         Ok(Self {
             head,
             host: if has_upper { host.to_ascii_lowercase().into() } else { host.into() },
-            path: options.normalize(path)?,
+            path: options.path.normalize(path)?,
             method: str::from_utf8(head.request.method.get(head.buf)).unwrap_or_default(),
+            limits: options.body,
+            body: BodyState::Unread,
+            body_variables: OnceCell::new(),
+            scratch: RefCell::default(),
             matched: None,
         })
+    }
+
+    /// The same request, of whose body this is at hand.
+    #[must_use]
+    pub fn with_body(mut self, body: BodyState<'a>) -> Self {
+        self.body = body;
+        self.body_variables = OnceCell::new();
+        self
+    }
+
+    /// What a parameter of the route's path took.
+    fn parameter(&self, name: &str) -> Option<&[u8]> {
+        self.matched?.uri()?.capture(name, self.path.for_routes())
+    }
+
+    fn body_variables(&self) -> BodyVars<'a> {
+        let RequestVariables { request, buf, .. } = self.head;
+        let request = BodyRequest {
+            method: request.method.get(buf),
+            query: self.head.query(),
+            content_type: request.value(buf, "content-type"),
+            content_length: match (self.body, request.body) {
+                (BodyState::TooLong, _) => Some(u64::MAX),
+                (_, BodyLength::Known(length)) => Some(length),
+                _ => None,
+            },
+        };
+        let mut variables = BodyVars::new(request, self.limits);
+        if let BodyState::Read(body) = self.body {
+            variables.set_body(body);
+        }
+        variables
     }
 
     /// The first argument called `name`, decoded (`ngx.req.get_uri_args`).
@@ -179,6 +242,10 @@ impl Request for View<'_> {
     fn client(&self) -> IpAddr {
         self.head.client.ip().to_canonical()
     }
+
+    fn scratch(&self) -> RefMut<'_, Vec<u8>> {
+        self.scratch.borrow_mut()
+    }
 }
 
 impl VariableSource for View<'_> {
@@ -199,8 +266,13 @@ impl VariableSource for View<'_> {
             Variable::RouteName => {
                 self.matched.is_some_and(|it| put(out, it.route.name.as_bytes()))
             }
+            Variable::UriParam(name) => self.parameter(name).is_some_and(|value| put(out, value)),
             _ => self.head.append(variable, out),
         }
+    }
+
+    fn body_value(&self, variable: &Variable) -> BodyValue<'_> {
+        self.body_variables.get_or_init(|| self.body_variables()).value(variable)
     }
 }
 

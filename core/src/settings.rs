@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::HttpLimits;
-use crate::path::PathOptions;
+use crate::request::ViewOptions;
 
 /// Everything fixed at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,8 +38,9 @@ pub struct Settings {
     /// `apisix.show_upstream_status_in_response_header`: `X-APISIX-Upstream-Status` on every
     /// response instead of on 5xx from the upstream only.
     pub show_upstream_status: bool,
-    /// `apisix.delete_uri_tail_slash` and others.
-    pub path: PathOptions,
+    /// `apisix.delete_uri_tail_slash`, `apisix.max_post_args_readable_size` and others: how routes
+    /// see requests.
+    pub view: ViewOptions,
     /// `nginx_config.http.client_max_body_size` in bytes; 0: unlimited.
     pub client_max_body_bytes: u64,
     /// Where resources come from.

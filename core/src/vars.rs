@@ -12,6 +12,8 @@
 
 use std::fmt;
 
+use crate::body_vars::{BodyValue, PostPath};
+
 /// Declares the variables without a parameter: the enum, `parse` and `Display` from one table.
 macro_rules! variables {
     ($( $(#[$doc:meta])* $variant:ident = $name:literal $(| $alias:literal)*, )*) => {
@@ -31,6 +33,14 @@ macro_rules! variables {
             Arg(Box<str>),
             /// `cookie_<name>`: a cookie, as written; case as for `Arg`.
             Cookie(Box<str>),
+            /// `post_arg_<name>`: a field of a form in the body, as written (APISIX).
+            PostArg(Box<str>),
+            /// `post_arg.<path>`: what a path finds in a body of JSON or a form (APISIX).
+            PostPath(PostPath),
+            /// `uri_param_<name>`: a parameter of the route's path, as written (APISIX).
+            UriParam(Box<str>),
+            /// `graphql_operation` and so on: of a GraphQL document in the request (APISIX).
+            Graphql(GraphqlPart),
         }
 
         /// Variables without a parameter.
@@ -51,6 +61,10 @@ macro_rules! variables {
                     Self::UpstreamHeader(name) => write_field(f, UPSTREAM_HEADER_PREFIX, name),
                     Self::Arg(name) => write!(f, "{ARG_PREFIX}{name}"),
                     Self::Cookie(name) => write!(f, "{COOKIE_PREFIX}{name}"),
+                    Self::PostArg(name) => write!(f, "{POST_ARG_PREFIX}{name}"),
+                    Self::PostPath(path) => write!(f, "{POST_PATH_PREFIX}{path}"),
+                    Self::UriParam(name) => write!(f, "{URI_PARAM_PREFIX}{name}"),
+                    Self::Graphql(part) => f.write_str(part.name()),
                 }
             }
         }
@@ -83,8 +97,8 @@ variables! {
     Hostname = "hostname",
     /// The request line as received. `request_line` is APISIX's name for it.
     Request = "request" | "request_line",
-    /// Method.
-    RequestMethod = "request_method",
+    /// Method. `method` is APISIX's name for it.
+    RequestMethod = "request_method" | "method",
     /// Target as received, with arguments.
     RequestUri = "request_uri",
     /// Normalised path without arguments.
@@ -182,12 +196,43 @@ const SENT_HEADER_PREFIX: &str = "sent_http_";
 const UPSTREAM_HEADER_PREFIX: &str = "upstream_http_";
 const ARG_PREFIX: &str = "arg_";
 const COOKIE_PREFIX: &str = "cookie_";
+const POST_ARG_PREFIX: &str = "post_arg_";
+const POST_PATH_PREFIX: &str = "post_arg.";
+const URI_PARAM_PREFIX: &str = "uri_param_";
+
+/// What is told of a GraphQL document: of its first definition.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GraphqlPart {
+    /// `query`, `mutation` ...
+    Operation,
+    /// The operation's name; empty if it has none.
+    Name,
+    /// The names of the fields at the top level: a list.
+    RootFields,
+}
+
+impl GraphqlPart {
+    const ALL: [Self; 3] = [Self::Operation, Self::Name, Self::RootFields];
+
+    /// The variable's name.
+    fn name(self) -> &'static str {
+        match self {
+            Self::Operation => "graphql_operation",
+            Self::Name => "graphql_name",
+            Self::RootFields => "graphql_root_fields",
+        }
+    }
+}
 
 impl Variable {
     /// The variable called `name` (without `$`), or `None` when there is no such variable.
     ///
     /// Names are case-insensitive, as in nginx; the part after `arg_` and `cookie_` keeps its case.
+    /// The variables of bodies and of the route's path are not nginx's: their case matters.
     pub fn parse(name: &str) -> Option<Self> {
+        if let Some(own) = Self::parse_own(name) {
+            return Some(own);
+        }
         if let Some(arg) = strip_prefix(name, ARG_PREFIX) {
             return Some(Self::Arg(arg.into()));
         }
@@ -204,6 +249,27 @@ impl Variable {
             }
         }
         parse_plain(&name.to_ascii_lowercase())
+    }
+
+    /// A variable with a parameter that nginx does not have.
+    fn parse_own(name: &str) -> Option<Self> {
+        let rest = |prefix| name.strip_prefix(prefix).filter(|rest: &&str| !rest.is_empty());
+        if let Some(field) = rest(POST_ARG_PREFIX) {
+            return Some(Self::PostArg(field.into()));
+        }
+        if let Some(path) = rest(POST_PATH_PREFIX) {
+            return PostPath::parse(path).map(Self::PostPath);
+        }
+        if let Some(parameter) = rest(URI_PARAM_PREFIX) {
+            return Some(Self::UriParam(parameter.into()));
+        }
+        GraphqlPart::ALL.into_iter().find(|part| part.name() == name).map(Self::Graphql)
+    }
+
+    /// Whether the value comes from [`VariableSource::body_value`]: the variables of the body, and
+    /// of a GraphQL document wherever it is.
+    pub fn is_of_body(&self) -> bool {
+        matches!(self, Self::PostArg(_) | Self::PostPath(_) | Self::Graphql(_))
     }
 
     /// Whether the value consists of digits, letters and simple punctuation made by the gateway
@@ -285,6 +351,12 @@ pub trait VariableSource {
     /// such header, no upstream was tried ...). An empty value that is set returns `true`: logs and
     /// expressions tell the two apart.
     fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool;
+
+    /// The value of a variable that [is of the body](Variable::is_of_body). Who reads bodies
+    /// answers with a [`BodyVars`](crate::body_vars::BodyVars).
+    fn body_value(&self, _variable: &Variable) -> BodyValue<'_> {
+        BodyValue::Absent
+    }
 }
 
 #[cfg(test)]
@@ -307,6 +379,7 @@ mod tests {
             ("document_uri", "uri"),
             ("apisix_request_id", "request_id"),
             ("request_line", "request"),
+            ("method", "request_method"),
         ] {
             assert_eq!(Variable::parse(alias), Variable::parse(name), "{alias}");
         }
@@ -331,8 +404,31 @@ mod tests {
     }
 
     #[test]
+    fn variables_of_the_body_keep_their_case() {
+        for name in [
+            "post_arg_userId",
+            "post_arg.a.B",
+            "post_arg.messages[*].content[0]['x']..y",
+            "uri_param_userId",
+            "graphql_operation",
+            "graphql_name",
+            "graphql_root_fields",
+        ] {
+            let variable = Variable::parse(name).unwrap_or_else(|| panic!("{name}"));
+            assert_eq!(variable.to_string(), name);
+            assert_eq!(variable.is_of_body(), !name.starts_with("uri_"), "{name}");
+            assert_eq!(Variable::parse(&name.to_ascii_uppercase()), None, "{name}");
+        }
+        assert!(!Variable::Host.is_of_body());
+    }
+
+    #[test]
     fn unknown_names_are_none() {
         for name in ["", "nope", "http_", "arg_", "cookie_", "remote_addr ", "äöü", "httpé_x"] {
+            assert_eq!(Variable::parse(name), None, "{name:?}");
+        }
+        for name in ["post_arg_", "post_arg.", "post_arg.a[", "uri_param_", "graphql_x", "graphql_"]
+        {
             assert_eq!(Variable::parse(name), None, "{name:?}");
         }
     }

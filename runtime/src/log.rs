@@ -236,7 +236,7 @@ impl Record<'_> {
 }
 
 fn route(attempts: &Attempts<'_>, out: &mut Vec<u8>, field: fn(&Route) -> &str) -> bool {
-    attempts.route.is_some_and(|route| put(out, field(route).as_bytes()))
+    attempts.matched.is_some_and(|matched| put(out, field(matched.route).as_bytes()))
 }
 
 /// Seconds with three decimals.

@@ -53,7 +53,7 @@ impl Gateway {
         let store = Arc::new(FileStore::new(path, FileFormat::Yaml).optional());
         let (applied, receiver) = watch::channel(u64::MAX);
         let plane = Plane {
-            path: osmia_core::path::PathOptions::default(),
+            view: osmia_core::request::ViewOptions::default(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::default(),
             journal: Journal::open(&directory.path().join("journal"), 10).unwrap(),

@@ -246,7 +246,7 @@ impl Bench {
         let inner = Mutex::new(Inner::default());
         let store = Arc::new(Memory { inner, state: Arc::clone(&state), applied });
         let plane = Plane {
-            path: osmia_core::path::PathOptions::default(),
+            view: osmia_core::request::ViewOptions::default(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::new(rules),
             journal: Journal::open(&data.path().join("journal"), 100).unwrap(),

@@ -351,6 +351,11 @@ impl Compiler {
         if config.status == Status::Disabled {
             return None;
         }
+        // Checked when the resource was read.
+        let conditions = config.conditions().ok()?;
+        for problem in conditions.iter().flat_map(|conditions| conditions.invalid_patterns()) {
+            tracing::warn!(resource = %key, "vars: {problem}; its condition never holds");
+        }
         let last = self.routes.get(&key.id).and_then(|route| route.upstream.clone().ok());
         let inline = config.upstream.as_deref();
         let own = self.target(round, key, config.upstream_id.as_ref(), inline, last.as_ref());
@@ -392,7 +397,7 @@ impl Compiler {
             // as a whole only if nothing of it stays in use.
             uris: config.uris.iter().cloned().collect(),
             methods: MethodSet::of(&config.methods),
-            conditions: None,
+            conditions,
             priority: config.priority,
             order: round.state.get(key).map_or(0, |stored| stored.order),
             upstream: target,

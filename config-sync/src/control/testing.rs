@@ -69,7 +69,7 @@ impl World {
         });
         let (publisher, _) = Publisher::new(Arc::new(Snapshot::default()));
         let plane = Plane {
-            path: osmia_core::path::PathOptions::default(),
+            view: osmia_core::request::ViewOptions::default(),
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::new(rules),
             journal,

@@ -4,9 +4,8 @@ use std::time::Duration;
 
 use osmia_core::http1::RequestHead;
 use osmia_core::limits::HttpLimits;
-use osmia_core::path::PathOptions;
 use osmia_core::reply::Failure;
-use osmia_core::request::{RequestVariables, View};
+use osmia_core::request::{RequestVariables, View, ViewOptions};
 use osmia_core::router::Hit;
 use osmia_core::rules::{Rules, UnknownPlugins};
 use osmia_core::snapshot::{self, KeepalivePool, Timeouts, Upstream};
@@ -119,7 +118,7 @@ fn find_at(snapshot: &Snapshot, host: &str, path: &str) -> Option<Arc<snapshot::
         hostname: b"",
         connection_requests: 1,
     };
-    let view = View::new(head, PathOptions::default()).unwrap();
+    let view = View::new(head, &ViewOptions::default()).unwrap();
     match snapshot.router.find(&view, &mut ())? {
         Hit::Matched(matched) => Some(Arc::clone(matched.route)),
         Hit::NeedsBody => None,

@@ -1,6 +1,6 @@
 //! Where a request would go.
 
-use osmia_core::snapshot::{Node, PassHost, Snapshot, Upstream};
+use osmia_core::snapshot::{Balancer, Node, PassHost, Snapshot, Upstream};
 use serde_json::{Value, json};
 
 /// The upstream, and how each of its nodes stands.
@@ -16,6 +16,7 @@ pub(super) fn describe(upstream: &Upstream, snapshot: &Snapshot) -> Value {
             "node": node.authority,
             "address": node.label,
             "weight": node.weight,
+            "priority": node.priority,
             "status": status,
         })
     };
@@ -26,6 +27,12 @@ pub(super) fn describe(upstream: &Upstream, snapshot: &Snapshot) -> Value {
     };
     json!({
         "id": upstream.id,
+        "type": match upstream.balancer {
+            Balancer::RoundRobin => "roundrobin",
+            Balancer::Chash(_) => "chash",
+            Balancer::LeastConn => "least_conn",
+            Balancer::Ewma => "ewma",
+        },
         "host": host,
         "retries": upstream.retries,
         "nodes": upstream.nodes.iter().enumerate().map(status).collect::<Value>(),

@@ -21,8 +21,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use osmia_core::body_vars::BodyLimits;
 use osmia_core::limits::{self, HttpLimits};
 use osmia_core::path::PathOptions;
+use osmia_core::request::ViewOptions;
 use osmia_core::settings::{
     AccessLog, DownstreamTimeouts, Driver, Escape, Listener, Settings, Workers,
 };
@@ -255,11 +257,7 @@ fn read_settings(
         show_upstream_status: apisix
             .get("show_upstream_status_in_response_header")?
             .boolean(false)?,
-        path: PathOptions {
-            delete_tail_slash: apisix.get("delete_uri_tail_slash")?.boolean(false)?,
-            servlet: apisix.get("normalize_uri_like_servlet")?.boolean(false)?,
-            encoded_slash: apisix.get("match_uri_encoded_slash")?.boolean(false)?,
-        },
+        view: view(&apisix, &root.get("graphql")?)?,
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
         provider: provider::provider(root, role, origin)?,
         resources: resources::settings(root)?,
@@ -268,6 +266,26 @@ fn read_settings(
         admin: admin::settings(root, role, warnings)?,
         control: admin::control(&apisix)?,
         status: admin::status(&apisix)?,
+    })
+}
+
+/// How routes see requests.
+fn view(apisix: &Key<'_>, graphql: &Key<'_>) -> Result<ViewOptions, KeyError> {
+    let default = BodyLimits::default();
+    Ok(ViewOptions {
+        path: PathOptions {
+            delete_tail_slash: apisix.get("delete_uri_tail_slash")?.boolean(false)?,
+            servlet: apisix.get("normalize_uri_like_servlet")?.boolean(false)?,
+            encoded_slash: apisix.get("match_uri_encoded_slash")?.boolean(false)?,
+        },
+        body: BodyLimits {
+            // In megabytes.
+            post_args: apisix
+                .get("max_post_args_readable_size")?
+                .integer_or(default.post_args >> 20, 0..=BODY_MAX >> 20)?
+                << 20,
+            graphql: graphql.get("max_size")?.integer_or(default.graphql, 0..=BODY_MAX)?,
+        },
     })
 }
 
@@ -287,6 +305,9 @@ fn listeners(
     }
     Ok(Vec::new())
 }
+
+/// Most bytes of a body that can be asked to be looked into: all are held in memory.
+const BODY_MAX: u64 = 1 << 30;
 
 const DRIVERS: [(&str, Driver); 3] =
     [("auto", Driver::Auto), ("io_uring", Driver::IoUring), ("epoll", Driver::Epoll)];

@@ -87,7 +87,7 @@ async fn prepare(
     let plane = Plane {
         store: Arc::clone(&store),
         rules: Arc::clone(&rules),
-        path: settings.path,
+        view: settings.view,
         journal,
         publisher: Arc::clone(&publisher),
         state: Arc::clone(&state),

@@ -2,12 +2,12 @@
 
 use std::collections::HashSet;
 use std::hash::Hash;
-use std::net::IpAddr;
 use std::sync::LazyLock;
 
 use serde_json::{Map, Value};
 
 use super::{Status, Violation};
+use crate::net_set::parse_net;
 
 pub(super) type Object = Map<String, Value>;
 type Checked<T> = Result<T, Violation>;
@@ -234,16 +234,7 @@ pub(super) fn address(value: &Value) -> Checked<&str> {
 /// Whether a text is an IPv4 or IPv6 address, or a network as an address with the length of its
 /// prefix.
 pub fn is_address(text: &str) -> bool {
-    let (ip, bits) = text.split_once('/').map_or((text, None), |(ip, bits)| (ip, Some(bits)));
-    match (ip.parse::<IpAddr>(), bits) {
-        (Ok(_), None) => true,
-        (Ok(ip), Some(bits)) => {
-            let most = if ip.is_ipv4() { 32 } else { 128 };
-            let digits = bits.bytes().all(|b| b.is_ascii_digit());
-            digits && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
-        }
-        (Err(_), _) => false,
-    }
+    parse_net(text).is_some()
 }
 
 /// `status`: 1 or 0.

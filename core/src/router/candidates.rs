@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::request::{Hit, Matched, Observer, Request, Verdict};
 use super::{Mode, host};
+use crate::expr;
 use crate::snapshot::Route;
 
 /// Routes with the same host and path, in the order in which they are tried. Nearly always one.
@@ -38,6 +39,13 @@ impl Candidate {
         }
         if mode != Mode::HostUri && !host::matches(&route.hosts, request) {
             return Verdict::Host;
+        }
+        if let Some(vars) = route.conditions.as_ref().and_then(|conditions| conditions.vars()) {
+            match vars.eval(request, &mut request.scratch()) {
+                expr::Verdict::True => {}
+                expr::Verdict::False => return Verdict::Vars,
+                expr::Verdict::NeedsBody => return Verdict::NeedsBody,
+            }
         }
         let rest = route.uris.get(self.pattern as usize).and_then(|uri| uri.rest());
         if rest.is_some_and(|rest| !rest.matches(request.path())) {

@@ -31,7 +31,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use candidates::Candidates;
-pub use conditions::Conditions;
+pub use conditions::{ConditionError, Conditions};
 use hash_trie::HashTrie;
 pub use method::{METHODS, MethodSet};
 pub use pattern::{PathPattern, PatternError};

@@ -1,13 +1,15 @@
 //! What the router asks of a request, and what it says about it.
 
+use std::cell::RefMut;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use super::PathPattern;
 use crate::snapshot::Route;
+use crate::vars::VariableSource;
 
-/// A request as the router sees it.
-pub trait Request {
+/// A request as the router sees it, with its variables.
+pub trait Request: VariableSource {
     /// Host in lower case and without port.
     fn host(&self) -> &[u8];
     /// Host as received, with its port.
@@ -18,6 +20,8 @@ pub trait Request {
     fn method(&self) -> &str;
     /// Address of the client.
     fn client(&self) -> IpAddr;
+    /// Room for values of variables. It is asked for once at a time.
+    fn scratch(&self) -> RefMut<'_, Vec<u8>>;
 }
 
 /// What a lookup comes to, if anything.

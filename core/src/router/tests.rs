@@ -1,9 +1,11 @@
+use std::cell::RefMut;
 use std::net::IpAddr;
 
 use proptest::prelude::*;
 
 use super::*;
 use crate::reply::Failure;
+use crate::vars::{Variable, VariableSource};
 
 /// A route as the tests describe it.
 #[derive(Debug, Clone)]
@@ -61,6 +63,16 @@ impl Request for Plain<'_> {
 
     fn client(&self) -> IpAddr {
         IpAddr::from([10, 0, 0, 1])
+    }
+
+    fn scratch(&self) -> RefMut<'_, Vec<u8>> {
+        unreachable!("no route has conditions")
+    }
+}
+
+impl VariableSource for Plain<'_> {
+    fn append(&self, _: &Variable, _: &mut Vec<u8>) -> bool {
+        false
     }
 }
 

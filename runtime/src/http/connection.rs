@@ -402,6 +402,7 @@ async fn refuse<N: Net>(
             started: now,
             ended: now,
             unix_seconds: worker.clock.unix_seconds(),
+            hostname: &worker.settings.hostname,
             server: &worker.settings.server,
         });
     }

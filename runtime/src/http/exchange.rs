@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use osmia_core::balancer::{self, Ask, Outcome};
@@ -12,11 +11,12 @@ use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
 use osmia_core::node_set::NodeSet;
 use osmia_core::reply::{Failure, Source};
-use osmia_core::request::{RequestVariables, View};
-use osmia_core::router::Hit;
-use osmia_core::snapshot::{Balancer, Node, PassHost, Route, Snapshot, Timeouts, Upstream};
+use osmia_core::request::{BodyState, RequestVariables, View};
+use osmia_core::router::{Hit, Matched};
+use osmia_core::snapshot::{Balancer, Node, PassHost, Snapshot, Timeouts, Upstream};
 
 use super::connection::Downstream;
+use super::prebody;
 use super::reply;
 use super::response::{Delivered, Delivery, Relay, RequestTraits, may_defer};
 use super::side::{Limit, Uploading, Watch, wait};
@@ -65,6 +65,7 @@ pub async fn run<N: Net>(
         delivery: Delivery::default(),
         attempts: Attempts { began: started, ..Attempts::default() },
         body_received: 0,
+        told_to_go_on: false,
         tunnelled: (0, 0),
     };
     let result = exchange.serve(down, &mut buf, local.get()).await;
@@ -95,7 +96,7 @@ pub async fn run<N: Net>(
 #[derive(Debug, Default)]
 pub struct Attempts<'s> {
     /// The matched route.
-    pub route: Option<&'s Route>,
+    pub matched: Option<Matched<'s>>,
     /// Its upstream.
     pub upstream: Option<&'s Upstream>,
     /// The node last tried.
@@ -164,6 +165,8 @@ struct Exchange<'a, 's, N: Net> {
     delivery: Delivery,
     attempts: Attempts<'s>,
     body_received: u64,
+    /// The client was told to send its body.
+    told_to_go_on: bool,
     tunnelled: (u64, u64),
 }
 
@@ -175,8 +178,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         snapshot: Option<&'s Snapshot>,
     ) -> Result<Delivered, Failure> {
         self.split_first_part(down, buf)?;
-        let route = self.find_route(down, buf, snapshot)?;
-        self.attempts.route = Some(route);
+        let matched = self.find_route(down, buf, snapshot).await?;
+        let route = matched.route;
+        self.attempts.matched = Some(matched);
         self.check_body_size()?;
         let upstream = route.upstream.as_deref().map_err(|failure| *failure)?;
         self.attempts.upstream = Some(upstream);
@@ -208,16 +212,37 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         Ok(())
     }
 
-    fn find_route(
-        &self,
-        down: &Downstream<N>,
-        buf: &Buf,
+    /// The route for the request. When that depends on the body, the body is read first.
+    async fn find_route(
+        &mut self,
+        down: &mut Downstream<N>,
+        buf: &mut Buf,
         snapshot: Option<&'s Snapshot>,
-    ) -> Result<&'s Arc<Route>, Failure> {
-        let view = self.view(down, buf)?;
+    ) -> Result<Matched<'s>, Failure> {
         let router = &snapshot.ok_or(Failure::NoRoute)?.router;
-        match router.find(&view, &mut ()) {
-            Some(Hit::Matched(matched)) => Ok(matched.route),
+        match router.find(&self.view(down, buf)?, &mut ()) {
+            Some(Hit::Matched(matched)) => return Ok(matched),
+            Some(Hit::NeedsBody) => {}
+            None => return Err(Failure::NoRoute),
+        }
+        let worker = self.worker;
+        let most = worker.settings.view.body.most();
+        let reading = prebody::Reading {
+            request: self.request,
+            body: &mut self.body,
+            received: &mut self.body_received,
+            most,
+        };
+        let complete = reading.run(worker, down, buf).await?;
+        self.told_to_go_on = self.request.expect_continue;
+        let payload = prebody::payload(
+            self.request,
+            buf.bytes().get(self.request.len..).unwrap_or_default(),
+            &worker.settings.limits,
+        );
+        let state = if complete { BodyState::Read(&payload) } else { BodyState::TooLong };
+        match router.find(&self.view(down, buf)?.with_body(state), &mut ()) {
+            Some(Hit::Matched(matched)) => Ok(matched),
             _ => Err(Failure::NoRoute),
         }
     }
@@ -233,7 +258,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
         };
-        View::new(head, self.worker.settings.path).map_err(Failure::Path)
+        let mut view = View::new(head, &self.worker.settings.view).map_err(Failure::Path)?;
+        view.matched = self.attempts.matched;
+        Ok(view)
     }
 
     fn check_body_size(&self) -> Result<(), Failure> {
@@ -450,7 +477,8 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             keep_head: self.worker.log.as_ref().is_some_and(AccessLog::reads_response_head),
             timed: self.attempts.connect_time.is_some(),
         };
-        if !self.body.is_done() && self.request.expect_continue && !down.conn.tx.is_busy() {
+        let waits = self.request.expect_continue && !self.told_to_go_on;
+        if !self.body.is_done() && waits && !down.conn.tx.is_busy() {
             down.conn.tx.start(Buf::copy_of(b"HTTP/1.1 100 Continue\r\n\r\n"));
         }
         let relay = Relay::<N> {

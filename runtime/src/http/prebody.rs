@@ -14,43 +14,54 @@ use crate::net::{Net, Rx, Tx};
 use crate::worker::Worker;
 use crate::worker::deadline::Direction;
 
-/// Reads the rest of the body and puts it behind what is in `buf`, framing included, for as long as
-/// it is no longer than `most`. Returns whether it is all there. `received` counts what was read.
-pub async fn read<N: Net>(
-    worker: &Worker<N>,
-    down: &mut Downstream<N>,
-    request: &RequestHead,
-    body: &mut Body,
-    buf: &mut Buf,
-    received: &mut u64,
-    most: u64,
-) -> Result<bool, Failure> {
-    if matches!(request.body, BodyLength::Known(length) if length > most) {
-        return Ok(false);
-    }
-    if !body.is_done() && request.expect_continue {
-        go_on(worker, down).await?;
-    }
-    while !body.is_done() {
-        if body.payload() > most {
+/// A body on its way into memory.
+pub struct Reading<'a> {
+    /// The request.
+    pub request: &'a RequestHead,
+    /// Progress through the body; its first part is behind the head.
+    pub body: &'a mut Body,
+    /// Counts what was read of the body, with its framing.
+    pub received: &'a mut u64,
+    /// Payload beyond which it is not looked into.
+    pub most: u64,
+}
+
+impl Reading<'_> {
+    /// Puts the rest of the body, framing included, behind what is in `buf`. Whether all of it is
+    /// there; it is not when it is too long.
+    pub async fn run<N: Net>(
+        self,
+        worker: &Worker<N>,
+        down: &mut Downstream<N>,
+        buf: &mut Buf,
+    ) -> Result<bool, Failure> {
+        if matches!(self.request.body, BodyLength::Known(length) if length > self.most) {
             return Ok(false);
         }
-        let mut part = receive(worker, down).await?;
-        let accepted = body.accept(part.bytes_mut()).map_err(Failure::RequestBody)?;
-        *received += accepted.consumed as u64;
-        let limit = worker.settings.client_max_body_bytes;
-        if limit > 0 && body.payload() > limit {
-            return Err(Failure::BodyTooLarge);
+        if !self.body.is_done() && self.request.expect_continue {
+            go_on(worker, down).await?;
         }
-        if accepted.consumed < part.len() {
-            down.early = Some(Buf::copy_of(&part.bytes()[accepted.consumed..]));
+        while !self.body.is_done() {
+            if self.body.payload() > self.most {
+                return Ok(false);
+            }
+            let mut part = receive(worker, down).await?;
+            let accepted = self.body.accept(part.bytes_mut()).map_err(Failure::RequestBody)?;
+            *self.received += accepted.consumed as u64;
+            let limit = worker.settings.client_max_body_bytes;
+            if limit > 0 && self.body.payload() > limit {
+                return Err(Failure::BodyTooLarge);
+            }
+            if accepted.consumed < part.len() {
+                down.early = Some(Buf::copy_of(&part.bytes()[accepted.consumed..]));
+            }
+            buf.put(&part.bytes()[..accepted.kept]);
+            if self.body.is_done() && down.early.is_none() {
+                down.arm(worker);
+            }
         }
-        buf.put(&part.bytes()[..accepted.kept]);
-        if body.is_done() && down.early.is_none() {
-            down.arm(worker);
-        }
+        Ok(true)
     }
-    Ok(true)
 }
 
 /// The payload in `framed`, which is a whole body as it was received.

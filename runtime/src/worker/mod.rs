@@ -19,7 +19,7 @@ use std::time::Duration;
 use crossbeam_channel::Sender;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
-use osmia_core::path::PathOptions;
+use osmia_core::request::ViewOptions;
 use osmia_core::settings::{DownstreamTimeouts, Settings};
 use osmia_core::snapshot::Snapshot;
 
@@ -58,8 +58,8 @@ pub struct PipelineSettings {
     pub hostname: Vec<u8>,
     /// 0: unlimited.
     pub client_max_body_bytes: u64,
-    /// What routes see of a path.
-    pub path: PathOptions,
+    /// How routes see requests.
+    pub view: ViewOptions,
     /// `X-APISIX-Upstream-Status` on every proxied response, not on 5xx only.
     pub show_upstream_status: bool,
 }
@@ -76,7 +76,7 @@ impl From<&Settings> for PipelineSettings {
             },
             hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
             client_max_body_bytes: settings.client_max_body_bytes,
-            path: settings.path,
+            view: settings.view,
             show_upstream_status: settings.show_upstream_status,
         }
     }

@@ -155,7 +155,7 @@ async fn tick(shared: Rc<Shared>, worker: Rc<Worker<SimNet>>) {
 pub fn settings() -> PipelineSettings {
     let second = Duration::from_secs(1);
     PipelineSettings {
-        path: osmia_core::path::PathOptions::default(),
+        view: osmia_core::request::ViewOptions::default(),
         limits: HttpLimits::default(),
         downstream: DownstreamTimeouts {
             keepalive: 20 * second,

@@ -5,18 +5,16 @@ use serde_json::{Map, Value};
 use super::fields::{self, Object, Unsupported};
 use super::upstream::{Timeout, Upstream};
 use super::{Id, Meta, Violation};
-use crate::router::{METHODS, Mode, PathPattern};
+use crate::router::{Conditions, METHODS, Mode, PathPattern};
 
 /// Longest `uri`, in characters.
 const URI_CHARS: usize = 4096;
 
 /// What this version cannot honour.
-const UNSUPPORTED: [Unsupported<Route>; 6] = [
-    ("vars", |route| fields::unless(!route.vars.is_empty(), "vars")),
+const UNSUPPORTED: [Unsupported<Route>; 4] = [
     ("filter_func", |route| fields::unless(route.filter_func.is_some(), "filter_func")),
     ("script", |route| fields::unless(route.script.is_some(), "script")),
     ("script_id", |route| fields::unless(route.script_id.is_some(), "script_id")),
-    ("remote_addr", |route| fields::unless(!route.remote_addrs.is_empty(), "remote_addr")),
     ("upstream", |route| route.upstream.as_ref().and_then(|upstream| upstream.unmet())),
 ];
 
@@ -113,6 +111,7 @@ impl Route {
         let mut route = Self::default();
         fields::each(map, |name, value| route.take(name, value))?;
         check_choices(map)?;
+        route.conditions()?;
         Ok(route)
     }
 
@@ -120,6 +119,12 @@ impl Route {
     /// `None`: it honours all of it. Plugins are not looked at.
     pub fn unsupported(&self) -> Option<String> {
         fields::first_unsupported(&UNSUPPORTED, self).map(|violation| violation.to_string())
+    }
+
+    /// `remote_addrs` and `vars` in the form that the router uses.
+    pub fn conditions(&self) -> Result<Option<Box<Conditions>>, Violation> {
+        let compiled = Conditions::compile(&self.remote_addrs, &self.vars);
+        compiled.map_err(|error| Violation::Rule(error.to_string()))
     }
 
     /// Reads `uri` and `uris` as the router in use does. The error names the pattern.
