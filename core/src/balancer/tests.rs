@@ -100,15 +100,23 @@ fn any_balancer() -> impl Strategy<Value = Balancer> {
     ]
 }
 
-/// Weights and priorities of up to 90 nodes, most of them usable.
+/// Nodes for a balancer; with a ring small enough to be made often.
+fn fitting(balancer: &Balancer, nodes: &[(u32, i32)]) -> Vec<Node> {
+    let most = if matches!(balancer, Balancer::Chash(_)) { 2 } else { u32::MAX };
+    let nodes: Vec<(u32, i32)> = nodes.iter().map(|(w, p)| ((*w).min(most), *p)).collect();
+    nodes_with(&nodes)
+}
+
+/// Weights and priorities of up to 90 nodes, most of them usable. The rounds of some take too long
+/// to be computed ahead.
 fn any_nodes() -> impl Strategy<Value = Vec<(u32, i32)>> {
     let weight = prop_oneof![Just(0_u32), Just(1), Just(1), 1..5_u32, Just(100_000)];
     let few = proptest::collection::vec((weight, -1..2_i32), 0..8);
-    prop_oneof![few, proptest::collection::vec((0..3_u32, 0..2_i32), 60..90)]
+    prop_oneof![few, proptest::collection::vec((0..99_u32, 0..2_i32), 60..90)]
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(200))]
+    #![proptest_config(ProptestConfig::with_cases(64))]
 
     /// A request that fails everywhere: first the nodes of the highest priority, all of them that
     /// are up, and so on; each once.
@@ -120,7 +128,8 @@ proptest! {
         (offset, random, hash) in any::<(usize, u64, u32)>(),
         before in 0..30_usize,
     ) {
-        let upstream = upstream(balancer, nodes_with(&nodes));
+        let nodes_of = fitting(&balancer, &nodes);
+        let upstream = upstream(balancer, nodes_of);
         let down: NodeSet = down.into_iter().collect();
         let mut state = State::starting_at(offset);
         picks(&mut state, &upstream, before);
@@ -141,7 +150,10 @@ proptest! {
         steps in proptest::collection::vec((0..3_usize, any::<bool>(), any::<u64>()), 0..60),
     ) {
         let upstreams: Vec<Upstream> = balancers.into_iter().zip(&nodes)
-            .map(|(balancer, nodes)| upstream(balancer, nodes_with(nodes))).collect();
+            .map(|(balancer, nodes)| {
+                let nodes = fitting(&balancer, nodes);
+                upstream(balancer, nodes)
+            }).collect();
         let mut state = State::default();
         let mut open = Vec::new();
         for (which, end, random) in steps {

@@ -26,9 +26,9 @@ pub use key::ChashKey;
 /// Points of a node per unit of weight, after dividing all weights by what they have in common.
 const POINTS: u64 = 160;
 
-/// Most units of weight that are told apart on one ring: 4 million points, 50 MB. Larger sums are
+/// Most units of weight that are told apart on one ring: 5 million points, 60 MB. Larger sums are
 /// scaled down. The library has no limit.
-const UNITS_MAX: u64 = 1 << 18;
+const UNITS_MAX: u64 = 1 << 15;
 
 /// The hash of a `key`, for [`Ask::hash`].
 pub fn hash(key: &[u8]) -> u32 {
@@ -65,7 +65,7 @@ impl Chash {
     pub(crate) fn prepare(&self, nodes: &[Node]) -> &[Ring] {
         self.rings.get_or_init(|| {
             let levels = levels(nodes, &NodeSet::default()).into_iter();
-            levels.map(|members| Ring::new(members, nodes)).collect()
+            levels.map(|members| Ring::new(members, nodes, UNITS_MAX)).collect()
         })
     }
 
@@ -99,18 +99,17 @@ pub(crate) struct Ring {
 }
 
 impl Ring {
-    fn new(members: Box<[u32]>, nodes: &[Node]) -> Self {
+    fn new(members: Box<[u32]>, nodes: &[Node], units_max: u64) -> Self {
         let serving =
             || members.iter().filter_map(|index| Some((index, nodes.get(*index as usize)?)));
         let divisor = serving().fold(0, |divisor, (_, node)| gcd(divisor, node.weight)).max(1);
         let units = |node: &Node| u64::from(node.weight / divisor);
         let sum: u64 = serving().map(|(_, node)| units(node)).sum();
-        let scaled = |units: u64| match sum {
-            ..=UNITS_MAX => units,
-            // Below 2^50: a weight has 32 bits.
-            _ => (units * UNITS_MAX / sum).max(1),
+        // Products stay below 2^47: a weight has 32 bits.
+        let scaled = |units: u64| {
+            if sum <= units_max { units } else { (units * units_max / sum).max(1) }
         };
-        let mut points = Vec::with_capacity((sum.min(UNITS_MAX) * POINTS) as usize);
+        let mut points = Vec::with_capacity((sum.min(units_max) * POINTS) as usize);
         for (index, node) in serving() {
             let count = scaled(units(node)) * POINTS;
             points.extend(hashes(&node.label).take(count as usize).map(|hash| point(hash, *index)));
