@@ -1,5 +1,5 @@
-//! Bodies by content type; the facts are those of APISIX's tests (t/core/ctx2.t, t/router/graphql.t,
-//! t/admin/routes_request_body.t).
+//! Bodies by content type; the facts are those of APISIX's tests (`t/core/ctx2.t`,
+//! `t/router/graphql.t`, `t/admin/routes_request_body.t`).
 
 use proptest::prelude::*;
 use serde_json::json;
@@ -8,7 +8,7 @@ use super::*;
 
 const PARTS: &str = "multipart/form-data; boundary=\"x y\"; charset=utf-8";
 
-fn request<'a>(content_type: &'a str) -> BodyRequest<'a> {
+fn request(content_type: &str) -> BodyRequest<'_> {
     BodyRequest {
         method: b"POST",
         content_type: Some(content_type.as_bytes()),
@@ -160,7 +160,7 @@ fn graphql_documents() {
             let found = names.map(|name| seen(request(content_type), body.as_bytes(), name));
             assert_eq!(found, expected, "{document}");
         }
-        let query: String = document.bytes().map(|byte| format!("%{byte:02x}")).collect();
+        let query = document.bytes().fold(String::new(), |text, byte| format!("{text}%{byte:02x}"));
         let query = format!("a=b&query={query}&query=x");
         let get =
             BodyRequest { method: b"GET", query: Some(query.as_bytes()), ..Default::default() };

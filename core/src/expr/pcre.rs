@@ -64,10 +64,9 @@ fn escape<'a>(text: &'a str, out: &mut String) -> &'a str {
         }
         'g' | 'k' if after.starts_with('{') && after.contains('}') => {
             let (group, after) = after[1..].split_once('}').unwrap_or((after, ""));
-            let _ = match group.bytes().all(|byte| byte.is_ascii_digit()) {
-                true => write!(out, "(?:\\{group})"),
-                false => write!(out, "\\k<{group}>"),
-            };
+            let is_number = group.bytes().all(|byte| byte.is_ascii_digit());
+            let (open, close) = if is_number { (r"(?:\", ")") } else { (r"\k<", ">") };
+            let _ = write!(out, "{open}{group}{close}");
             return after;
         }
         // Braces of `\x{41}` and `\p{L}` are not quantifiers.
