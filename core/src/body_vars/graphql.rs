@@ -12,7 +12,7 @@ pub(super) struct Operation {
     /// Its name; empty if it has none.
     pub(super) name: String,
     /// `query`, `mutation` or `subscription`; a fragment is none of them.
-    pub(super) operation: Option<&'static str>,
+    pub(super) kind: Option<&'static str>,
     /// The names, not the aliases, of the fields at its top level; of fragments theirs.
     pub(super) root_fields: Vec<String>,
 }
@@ -28,12 +28,12 @@ pub(super) fn parse(document: &str) -> Option<Operation> {
         let read = match definition {
             Definition::OperationDefinition(operation) => Operation {
                 name: operation.name().map(|name| name.text().to_string()).unwrap_or_default(),
-                operation: Some(operation.operation_type().as_ref().map_or("query", word)),
+                kind: Some(operation.operation_type().as_ref().map_or("query", word)),
                 root_fields: root_fields(operation.selection_set()),
             },
             Definition::FragmentDefinition(fragment) => Operation {
                 name: fragment.fragment_name()?.name()?.text().to_string(),
-                operation: None,
+                kind: None,
                 root_fields: root_fields(fragment.selection_set()),
             },
             _ => return None,

@@ -258,7 +258,7 @@ impl<'a> BodyVars<'a> {
         let bytes = |text: &'_ str| Value::Bytes(Cow::Owned(text.as_bytes().to_vec()));
         match part {
             GraphqlPart::Name => Some(bytes(&operation.name)).into(),
-            GraphqlPart::Operation => operation.operation.map(bytes).into(),
+            GraphqlPart::Operation => operation.kind.map(bytes).into(),
             GraphqlPart::RootFields => {
                 let fields = operation.root_fields.iter().map(|field| bytes(field));
                 BodyValue::Present(Value::List(fields.collect()))

@@ -18,7 +18,7 @@ pub(super) fn steps(path: &str) -> Option<Vec<Step>> {
         let (selectors, after) = if let Some(inner) = after.strip_prefix('[') {
             // A single dot does not go before brackets.
             (deep || rest.starts_with('[')).then_some(())?;
-            let (inner, after) = split_outside(inner, |c| c == ']')?;
+            let (inner, after) = split_bracket(inner)?;
             (subscript(inner.trim())?, after)
         } else {
             rest.starts_with('.').then_some(())?;
@@ -123,37 +123,36 @@ fn literal(text: &str) -> Option<Literal> {
     }
 }
 
+/// The characters of `text` that are not within quotes, with their positions.
+fn unquoted(text: &str) -> impl Iterator<Item = (usize, char)> {
+    let mut quote = None;
+    text.char_indices().filter(move |(_, c)| {
+        let is_quote = matches!(c, '\'' | '"');
+        match quote {
+            Some(open) => quote = Some(open).filter(|open| open != c),
+            None if is_quote => quote = Some(*c),
+            None => return true,
+        }
+        false
+    })
+}
+
 /// `text` split at `separator`, but not within quotes.
 fn split_all<'a>(text: &'a str, separator: &str) -> Vec<&'a str> {
     let mut parts = Vec::new();
-    let (mut start, mut quote) = (0, None);
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(open) if open == c => quote = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '"') => quote = Some(c),
-            None if at >= start && text[at..].starts_with(separator) => {
-                parts.push(&text[start..at]);
-                start = at + separator.len();
-            }
-            None => {}
+    let mut start = 0;
+    for (at, _) in unquoted(text) {
+        if at >= start && text[at..].starts_with(separator) {
+            parts.push(&text[start..at]);
+            start = at + separator.len();
         }
     }
     parts.push(&text[start..]);
     parts
 }
 
-/// What is before and after the first character that `is_end` and is not within quotes.
-fn split_outside(text: &str, is_end: impl Fn(char) -> bool) -> Option<(&str, &str)> {
-    let mut quote = None;
-    for (at, c) in text.char_indices() {
-        match quote {
-            Some(open) if open == c => quote = None,
-            Some(_) => {}
-            None if matches!(c, '\'' | '"') => quote = Some(c),
-            None if is_end(c) => return Some((&text[..at], &text[at + c.len_utf8()..])),
-            None => {}
-        }
-    }
-    None
+/// What is before and after the first bracket that closes and is not within quotes.
+fn split_bracket(text: &str) -> Option<(&str, &str)> {
+    let (at, _) = unquoted(text).find(|(_, c)| *c == ']')?;
+    Some((&text[..at], &text[at + 1..]))
 }

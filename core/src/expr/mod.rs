@@ -12,6 +12,7 @@ mod compile;
 mod condition;
 pub(crate) mod number;
 mod pattern;
+mod pcre;
 #[cfg(test)]
 mod tests;
 

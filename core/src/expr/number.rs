@@ -1,19 +1,18 @@
-//! Numbers as Lua has them: what `tonumber` reads and what `tostring` writes (LuaJIT 2.1).
+//! Numbers as Lua has them: what `tonumber` reads and what `tostring` writes (`LuaJIT` 2.1).
 
 /// White space around a number.
-fn is_space(byte: &u8) -> bool {
+fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t'..=b'\r')
 }
 
 /// The number that `text` is: decimal, hexadecimal (`0x1F.8p1`), binary (`0b101`), `inf` or `nan`.
 pub(crate) fn parse(text: &[u8]) -> Option<f64> {
-    let start = text.iter().position(|byte| !is_space(byte))?;
-    let end = text.iter().rposition(|byte| !is_space(byte))?;
+    let start = text.iter().position(|byte| !is_space(*byte))?;
+    let end = text.iter().rposition(|byte| !is_space(*byte))?;
     let text = &text[start..=end];
     let (negative, digits) = match text {
         [b'-', rest @ ..] => (true, rest),
-        [b'+', rest @ ..] => (false, rest),
-        rest => (false, rest),
+        [b'+', rest @ ..] | rest => (false, rest),
     };
     let number = match digits {
         [b'0', b'x' | b'X', rest @ ..] => hexadecimal(rest)?,
@@ -95,7 +94,7 @@ fn without_zeros(digits: &str) -> &str {
 mod tests {
     use super::*;
 
-    /// What LuaJIT 2.1 says to `tonumber`.
+    /// What `LuaJIT` 2.1 says to `tonumber`.
     #[test]
     #[allow(clippy::float_cmp, reason = "they are the same or wrong")]
     fn reads_what_lua_reads() {
@@ -136,7 +135,7 @@ mod tests {
         assert_eq!(parse(b"\xff"), None);
     }
 
-    /// What LuaJIT 2.1 says to `tostring`.
+    /// What `LuaJIT` 2.1 says to `tostring`.
     #[test]
     fn writes_what_lua_writes() {
         for (number, expected) in [

@@ -2,6 +2,8 @@
 
 use fancy_regex::{BytesMode, Regex, RegexBuilder};
 
+use super::pcre;
+
 /// Steps back that one match may take; then it is no match, as at PCRE's own limit.
 const BACKTRACK_LIMIT: usize = 100_000;
 
@@ -15,8 +17,9 @@ pub(super) struct Pattern(Option<Box<Regex>>);
 impl Pattern {
     /// Compiles `text`; the error says what is wrong with it.
     pub(super) fn compile(text: &str, ignore_case: bool) -> Result<Self, String> {
+        let translated = pcre::translate(text);
         let build = |mode| {
-            RegexBuilder::new(text)
+            RegexBuilder::new(&translated)
                 .bytes_mode(mode)
                 .case_insensitive(ignore_case)
                 .backtrack_limit(BACKTRACK_LIMIT)
@@ -73,10 +76,40 @@ mod tests {
             ("^..$", "é", true),
             (r"[[:alpha:]]\h", "a ", true),
             (r"\Aab\z", "ab", true),
+            (r"^\H$", "a", true),
+            (r"a\Rb\v", "a\r\nb\n", true),
+            (r"^\N+$", "a\nb", false),
+            (r"^[\h\b]$", "\u{8}", true),
+            (r"^[\h\b]$", "\t", true),
+            (r"^[\h]$", "f", false),
+            ("^[[a]$", "[", true),
+            ("^[a&&b]$", "&", true),
+            ("^[a&&b]+$", "ab", true),
+            ("^[a--]$", "-", true),
+            ("^[]a]$", "]", true),
+            ("^[^]a]$", "]", false),
+            ("^[~~a]$", "~", true),
+            (r"^\<a\>$", "<a>", true),
+            (r"^\_\-\/\%\ \é$", "_-/% é", true),
+            (r"^a{,3}{x}$", "a{,3}{x}", true),
+            (r"^a{2}b{1,}c{0,1}$", "aabb", true),
+            (r"^\Qa.[b\E.$", "a.[bx", true),
+            (r"^\x{41}\x42\0\e$", "AB\0\x1b", true),
+            (r"^[\]\\\-.]+$", r"]\-.", true),
+            (r"^(a|b)\g{1}$", "bb", true),
+            (r"^(?<n>a|b)\k{n}\g{n}\g{-1}$", "bbbb", true),
+            ("[[:^digit:]]", "1", false),
+            (r"(?#comment)a(?:b)(?i:C)", "abc", true),
+            (r"^a.c$", "a\nc", false),
+            (r"(?s)^a.c$", "a\nc", true),
+            (r"(?m)^b$", "a\nb", true),
+            (r"\bfoo\b", "a foo b", true),
+            (r"\p{Lu}", "a", false),
             (r"\x41", "A", true),
             (r"(?P<a>x)(?P=a)", "xx", true),
         ] {
-            assert_eq!(finds(pattern, text.as_bytes()), expected, "{pattern} {text}");
+            let compiled = Pattern::compile(pattern, false).map_err(|e| panic!("{e}")).unwrap();
+            assert_eq!(compiled.is_match(text.as_bytes()), expected, "{pattern} {text}");
         }
         assert!(finds("^.b", b"\xffb"));
         assert!(Pattern::compile("a", true).unwrap().is_match(b"A"));

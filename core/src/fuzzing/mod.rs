@@ -6,11 +6,13 @@
 #![allow(clippy::missing_panics_doc, reason = "to panic is how they report")]
 
 mod bodies;
+mod expressions;
 mod heads;
 mod model;
 mod paths;
 
 pub use bodies::chunked;
+pub use expressions::{body_vars, expression};
 pub use heads::{request_head, response_head};
 pub use paths::path;
 
@@ -37,11 +39,13 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 4] = [
+pub const TARGETS: [Target; 6] = [
     Target { name: "request_head", run: request_head },
     Target { name: "response_head", run: response_head },
     Target { name: "chunked", run: chunked },
     Target { name: "path", run: path },
+    Target { name: "expression", run: expression },
+    Target { name: "body_vars", run: body_vars },
 ];
 
 /// Must fail under any fuzzer worth its name: it claims that no request head is ever accepted once
