@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod balancer;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod http1;
 pub mod keyring;
 pub mod limits;

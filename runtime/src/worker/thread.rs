@@ -330,7 +330,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
-    let WorkerFeed { snapshots, wake, retired, installed } = feed;
+    let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
     let wake = match Wakeup::new(wake) {
         Ok(wake) => wake,
         Err(error) => {
