@@ -34,7 +34,8 @@ impl Fixture {
         let (applied, receiver) = watch::channel(0);
         let recorder = Recorder::start(None, None).unwrap();
         let compiler = Compiler::new(Arc::new(rules));
-        let engine = Engine::new(Arc::default(), compiler, Arc::new(publisher), applied, recorder);
+        let (state, publisher, health) = (Arc::default(), Arc::new(publisher), Arc::default());
+        let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
         Self { engine, stored: BTreeMap::new(), revision: 0, applied: receiver }
     }
 

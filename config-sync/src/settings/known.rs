@@ -20,6 +20,7 @@ const USED: &[&str] = &[
     "apisix.proxy_mode",
     "apisix.data_encryption.enable_encrypt_fields",
     "apisix.data_encryption.keyring",
+    "apisix.disable_upstream_healthcheck",
     "apisix.ssl.ssl_trusted_certificate",
     "apisix.enable_dev_mode",
     "apisix.enable_server_tokens",
@@ -92,7 +93,6 @@ const USED: &[&str] = &[
 const UNUSED: &[&str] = &[
     "apisix.delete_uri_tail_slash",
     "apisix.disable_sync_configuration_during_start",
-    "apisix.disable_upstream_healthcheck",
     "apisix.dns_resolver",
     "apisix.dns_resolver_valid",
     "apisix.enable_http2",
