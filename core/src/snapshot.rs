@@ -283,7 +283,10 @@ mod tests {
         assert!(health.mark(slot(3, 0), marks(&[], &[1])));
         assert!(!health.mark(slot(3, 0), marks(&[], &[1])));
         let before = health.clone();
-        assert_eq!((health.down(slot(3, 0)), health.counted(slot(3, 0))), (None, Some(&nodes(&[1]))));
+        assert_eq!(
+            (health.down(slot(3, 0)), health.counted(slot(3, 0))),
+            (None, Some(&nodes(&[1])))
+        );
         assert!(health.mark(slot(3, 0), marks(&[1], &[1])));
         assert_eq!(before.down(slot(3, 0)), None, "a snapshot's copy stays as it is");
         assert!(health.mark(slot(3, 0), marks(&[], &[])));

@@ -153,9 +153,9 @@ fn wants_page(headers: &HeaderMap) -> bool {
 /// A page for browsers: a row for each node.
 fn page(checkers: &[Checker]) -> Response {
     let mut text = PAGE[0].to_owned();
-    let rows = checkers.iter().flat_map(|checker| {
-        checker.targets.iter().map(move |target| (checker, target))
-    });
+    let rows = checkers
+        .iter()
+        .flat_map(|checker| checker.targets.iter().map(move |target| (checker, target)));
     for (index, (checker, target)) in rows.enumerate() {
         let (TargetView { addr, state, counters, .. }, index) = (target, index + 1);
         let colour = if state.is_up() { "" } else { " bgcolor=\"#FF0000\"" };

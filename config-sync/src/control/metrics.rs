@@ -8,9 +8,9 @@ use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use osmia_core::resource::Kind;
 
+use super::dump;
 use super::health::owner;
 use super::status::Probed;
-use super::dump;
 use crate::plane::Plane;
 use crate::state;
 

@@ -248,7 +248,8 @@ mod tests {
 
     #[test]
     fn odd_numbers_are_bounded() {
-        let plan = plan(json!({"timeout": -1, "concurrency": -5, "healthy": {"interval": i64::MAX}}));
+        let plan =
+            plan(json!({"timeout": -1, "concurrency": -5, "healthy": {"interval": i64::MAX}}));
         assert_eq!((plan.timeout, plan.concurrency), (Duration::from_secs(1), 1));
         assert_eq!(plan.healthy_interval, Some(Duration::from_secs(INTERVAL_MAX)));
         assert_eq!(plan.unhealthy_interval, None, "not configured: as in lua-resty-healthcheck");
@@ -256,7 +257,8 @@ mod tests {
 
     #[test]
     fn hosts_are_taken_from_authorities() {
-        let cases = [("a.com:80", "a.com"), ("a.com", "a.com"), ("[::1]:81", "[::1]"), ("[::1]", "[::1]")];
+        let cases =
+            [("a.com:80", "a.com"), ("a.com", "a.com"), ("[::1]:81", "[::1]"), ("[::1]", "[::1]")];
         for (authority, host) in cases {
             assert_eq!(host_of(authority), host);
         }
@@ -268,7 +270,13 @@ mod tests {
             let place = Place { addr: "127.0.0.1:443".parse().unwrap(), name: name.into() };
             place.server_name().to_str().into_owned()
         };
-        let cases = [("a.com", "a.com"), ("a.com:8443", "a.com"), ("[::1]", "::1"), ("10.0.0.1", "10.0.0.1"), ("-", "127.0.0.1")];
+        let cases = [
+            ("a.com", "a.com"),
+            ("a.com:8443", "a.com"),
+            ("[::1]", "::1"),
+            ("10.0.0.1", "10.0.0.1"),
+            ("-", "127.0.0.1"),
+        ];
         for (given, expected) in cases {
             assert_eq!(name(given), expected);
         }

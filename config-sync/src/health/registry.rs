@@ -222,8 +222,7 @@ impl Registry {
         }
         self.by_slot.insert(upstream.slot, Arc::clone(id));
         let (targets, of_node) = self.retarget(id, old.as_ref(), &upstream, &plan, now);
-        let (running, mut waiting) =
-            old.map(|old| (old.running, old.waiting)).unwrap_or_default();
+        let (running, mut waiting) = old.map(|old| (old.running, old.waiting)).unwrap_or_default();
         waiting.retain(|number| self.targets.contains_key(number));
         let checker = Checker { upstream, checks, plan, targets, of_node, running, waiting };
         self.checkers.insert(Arc::clone(id), checker);

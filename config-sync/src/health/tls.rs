@@ -56,12 +56,12 @@ impl Tls {
 
 fn verifying(trusted: Option<&Path>) -> io::Result<ClientConfig> {
     let authorities = match trusted {
-        Some(path) => CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect)
-            .map_err(|error| {
+        Some(path) => {
+            CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
                 let path = path.display();
                 io::Error::other(format!("apisix.ssl.ssl_trusted_certificate: {path}: {error}"))
-            })?,
+            })?
+        }
         None => rustls_native_certs::load_native_certs().certs,
     };
     let mut roots = RootCertStore::empty();

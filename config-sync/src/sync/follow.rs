@@ -61,12 +61,7 @@ pub(super) struct Ends {
 }
 
 /// Runs the sync thread until it is told to stop.
-pub(super) async fn run(
-    settings: Settings,
-    workers: usize,
-    publisher: Arc<Publisher>,
-    ends: Ends,
-) {
+pub(super) async fn run(settings: Settings, workers: usize, publisher: Arc<Publisher>, ends: Ends) {
     let Ends { commands, retired, reported, started } = ends;
     let health = Arc::new(HealthChecks::new(settings.trusted_certificates.clone()));
     // Before the first contents: nodes are checked from the moment they are known.

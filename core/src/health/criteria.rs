@@ -75,7 +75,8 @@ pub struct Criteria {
 impl Criteria {
     /// The criteria of probes. What is not configured is as in `lua-resty-healthcheck`.
     pub fn active(check: &ActiveCheck) -> Self {
-        let thresholds = Thresholds { successes: 2, http_failures: 5, tcp_failures: 2, timeouts: 3 };
+        let thresholds =
+            Thresholds { successes: 2, http_failures: 5, tcp_failures: 2, timeouts: 3 };
         let unhealthy = [429, 404, 500, 501, 502, 503, 504, 505];
         let built_in = Self {
             healthy: [200, 302].into_iter().collect(),
@@ -88,7 +89,8 @@ impl Criteria {
     /// The criteria for traffic. Statuses count only where they are configured, the other failures
     /// always (`apisix/init.lua`, `healthcheck_passive`; `apisix/balancer.lua`).
     pub fn passive(check: &PassiveCheck) -> Self {
-        let thresholds = Thresholds { successes: 5, http_failures: 5, tcp_failures: 2, timeouts: 7 };
+        let thresholds =
+            Thresholds { successes: 5, http_failures: 5, tcp_failures: 2, timeouts: 7 };
         let built_in = Self { thresholds, ..Self::default() };
         built_in.with(check.healthy.as_ref(), check.unhealthy.as_ref())
     }

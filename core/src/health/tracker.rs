@@ -145,7 +145,10 @@ mod tests {
     #[test]
     fn as_many_failures_of_one_kind_as_the_limit_take_a_node_down() {
         let mut tracker = Tracker::default();
-        assert_eq!(tracker.record(TcpFailure, 1), Some(Transition { from: Healthy, to: Unhealthy }));
+        assert_eq!(
+            tracker.record(TcpFailure, 1),
+            Some(Transition { from: Healthy, to: Unhealthy })
+        );
         let mut tracker = Tracker::default();
         let events = [HttpFailure, TcpFailure, Timeout, HttpFailure, HttpFailure];
         let expected = [MostlyHealthy, MostlyHealthy, MostlyHealthy, MostlyHealthy, Unhealthy];

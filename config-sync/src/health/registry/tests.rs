@@ -102,6 +102,7 @@ impl World {
     }
 }
 
+const NONE: [usize; 0] = [];
 const TWO: [&str; 2] = ["10.0.0.1:80", "10.0.0.2:80"];
 
 #[test]
@@ -116,7 +117,7 @@ fn nodes_go_down_and_come_back() {
     assert_eq!(world.down(slot(0, 0)), [0, 1]);
     assert!(!world.registry.has_changed());
     world.round(Outcome::Status(200));
-    assert_eq!(world.down(slot(0, 0)), []);
+    assert_eq!(world.down(slot(0, 0)), NONE);
 }
 
 #[test]
@@ -150,7 +151,7 @@ fn no_interval_means_no_probes() {
     assert_eq!(world.down(slot(0, 0)), [0], "nobody looks at it any more");
     world.put(upstream("1", slot(0, 0), &TWO[..1]), checks(quick()));
     assert_eq!(world.round(Outcome::Status(200)), 1);
-    assert_eq!(world.down(slot(0, 0)), []);
+    assert_eq!(world.down(slot(0, 0)), NONE);
 }
 
 #[test]
@@ -189,7 +190,7 @@ fn health_fits_the_nodes_at_once() {
     world.put(upstream("1", slot(0, 0), &nodes), checks(quick()));
     assert_eq!(world.down(slot(0, 0)), [2]);
     world.put(upstream("1", slot(4, 2), &nodes), checks(quick()));
-    assert_eq!(world.down(slot(0, 0)), []);
+    assert_eq!(world.down(slot(0, 0)), NONE);
     assert_eq!(world.down(slot(4, 2)), [2]);
     let twice = ["10.0.0.1:80", "10.0.0.1:80"];
     world.put(upstream("1", slot(4, 2), &twice), checks(quick()));
@@ -198,7 +199,7 @@ fn health_fits_the_nodes_at_once() {
     // A node that was away is a new one.
     world.put(upstream("1", slot(4, 2), &["10.0.0.9:80"]), checks(quick()));
     world.put(upstream("1", slot(4, 2), &TWO), checks(quick()));
-    assert_eq!(world.down(slot(4, 2)), []);
+    assert_eq!(world.down(slot(4, 2)), NONE);
 }
 
 #[test]
@@ -232,14 +233,14 @@ fn what_older_checks_found_does_not_count() {
     one["active"]["http_path"] = "/other".into();
     world.put(Arc::clone(&node), checks(one.clone()));
     world.end(under_way, Outcome::Status(500));
-    assert_eq!(world.down(slot(0, 0)), []);
+    assert_eq!(world.down(slot(0, 0)), NONE);
     world.after(20);
     let under_way = world.begin();
     assert_eq!(under_way.len(), 1, "it is probed again as the new ones want");
     world.remove("1");
     world.put(node, checks(one));
     world.end(under_way, Outcome::Status(500));
-    assert_eq!(world.down(slot(0, 0)), [], "not the node that was meant");
+    assert_eq!(world.down(slot(0, 0)), NONE, "not the node that was meant");
     assert_eq!(world.round(Outcome::Status(500)), 1);
     assert_eq!(world.down(slot(0, 0)), [0]);
 }
@@ -253,7 +254,7 @@ fn without_checks_nothing_is_down() {
     assert_eq!(world.down(slot(0, 0)), [0, 1]);
     world.remove("1");
     assert!(world.registry.has_changed());
-    assert_eq!(world.down(slot(0, 0)), []);
+    assert_eq!(world.down(slot(0, 0)), NONE);
     assert_eq!(world.registry.next_due(), None);
     assert!(world.registry.targets.is_empty() && world.registry.by_slot.is_empty());
 }
@@ -299,7 +300,9 @@ fn workers_take_nodes_down_and_bring_them_back() {
     world.report(slot(3, 1), TWO[1], Outcome::Status(200), 1);
     assert_eq!(world.registry.take_health(), Health::default());
     // Nothing that is known: another owner of the slot, another node, none at all.
-    for (upstream, addr) in [(slot(3, 0), TWO[0]), (slot(3, 1), "10.0.0.3:80"), (slot(9, 9), TWO[0])] {
+    for (upstream, addr) in
+        [(slot(3, 0), TWO[0]), (slot(3, 1), "10.0.0.3:80"), (slot(9, 9), TWO[0])]
+    {
         world.report(upstream, addr, Outcome::TcpFailure, 9);
     }
     assert!(!world.registry.has_changed());
