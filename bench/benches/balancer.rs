@@ -37,6 +37,7 @@ fn upstream(balancer: Balancer, count: u32, weight: impl Fn(u32) -> u32) -> Upst
         retry_timeout: None,
         timeout: Timeouts::default(),
         keepalive: KeepalivePool::default(),
+        passive: None,
     };
     upstream.prepare();
     upstream

@@ -8,6 +8,8 @@
 //! apisix.yaml -----+     ^         |                      +-> Control API, status
 //!                        |         +-> local (journal, last good copy)
 //! Admin API -------------+
+//!
+//! health: probes nodes, takes the workers' reports -> down nodes -> publish
 //! ```
 //!
 //! `sync` is the thread on which all of it runs.
@@ -18,11 +20,13 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod any_certificate;
 pub mod compile;
 pub mod control;
 pub mod engine;
 mod env;
 mod explain;
+pub mod health;
 pub mod http_server;
 pub mod local;
 pub mod plane;

@@ -7,6 +7,7 @@ use osmia_core::request::ViewOptions;
 use osmia_core::rules::Rules;
 use tokio::sync::watch;
 
+use crate::health::HealthChecks;
 use crate::local::Journal;
 use crate::publish::Publisher;
 use crate::state::State;
@@ -25,6 +26,8 @@ pub struct Plane {
     pub journal: Journal,
     /// Snapshots on their way to the workers.
     pub publisher: Arc<Publisher>,
+    /// Health checks of upstream nodes.
+    pub health: Arc<HealthChecks>,
     pub(crate) state: Arc<RwLock<State>>,
     /// The store's revision that has been published.
     pub(crate) applied: watch::Receiver<u64>,

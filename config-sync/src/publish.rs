@@ -7,8 +7,10 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use crossbeam_channel::{Receiver, Sender, TrySendError};
-use osmia_core::snapshot::Snapshot;
+use osmia_core::snapshot::{Health, Snapshot};
 use rustix::event::{EventfdFlags, eventfd};
+
+use crate::health::Reporter;
 
 /// A worker's end.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct WorkerFeed {
     pub retired: Sender<Arc<Snapshot>>,
     /// Where the worker says what it serves by.
     pub installed: Installed,
+    /// Where the worker says what became of requests to nodes.
+    pub reports: Reporter,
 }
 
 /// The revision that a worker serves by, for the status of the process.
@@ -60,6 +64,7 @@ impl Deref for SnapshotReceiver {
 pub struct Publisher {
     state: Mutex<State>,
     retired: Sender<Arc<Snapshot>>,
+    reports: Reporter,
 }
 
 #[derive(Debug)]
@@ -85,7 +90,13 @@ impl Publisher {
     pub fn new(first: Arc<Snapshot>) -> (Self, Receiver<Arc<Snapshot>>) {
         let (retired, returned) = crossbeam_channel::unbounded();
         let state = Mutex::new(State { current: first, outlets: Vec::new() });
-        (Self { state, retired }, returned)
+        (Self { state, retired, reports: Reporter::default() }, returned)
+    }
+
+    /// Gives workers this line to the health checks; without it what they report is lost.
+    #[must_use]
+    pub fn with_reports(self, reports: Reporter) -> Self {
+        Self { reports, ..self }
     }
 
     /// The latest snapshot.
@@ -109,12 +120,17 @@ impl Publisher {
     /// Makes `snapshot` the current one and hands it to every worker. One that has not taken the
     /// previous one yet will only see this one.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.lock().publish(snapshot);
+    }
+
+    /// Publishes what is known of nodes, with everything else as it is. Returns the revision.
+    pub fn publish_health(&self, health: Health) -> u64 {
         let mut state = self.lock();
-        state.outlets.retain(|outlet| outlet.alive.strong_count() > 0);
-        for outlet in &state.outlets {
-            outlet.deliver(Arc::clone(&snapshot));
-        }
-        state.current = snapshot;
+        let Snapshot { revision, source_revision, router, .. } = &*state.current;
+        let (revision, source_revision) = (revision + 1, *source_revision);
+        let router = router.clone();
+        state.publish(Arc::new(Snapshot { revision, source_revision, router, health }));
+        revision
     }
 
     /// Adds a worker, at any time. The current snapshot is waiting in the feed.
@@ -136,12 +152,23 @@ impl Publisher {
         outlet.deliver(Arc::clone(&state.current));
         state.outlets.push(outlet);
         let snapshots = SnapshotReceiver { receiver, _alive: alive };
-        Ok(WorkerFeed { snapshots, wake, retired: self.retired.clone(), installed })
+        let (retired, reports) = (self.retired.clone(), self.reports.clone());
+        Ok(WorkerFeed { snapshots, wake, retired, installed, reports })
     }
 
     /// A panic while the lock was held leaves no half-done state: every change is one assignment.
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl State {
+    fn publish(&mut self, snapshot: Arc<Snapshot>) {
+        self.outlets.retain(|outlet| outlet.alive.strong_count() > 0);
+        for outlet in &self.outlets {
+            outlet.deliver(Arc::clone(&snapshot));
+        }
+        self.current = snapshot;
     }
 }
 

@@ -19,6 +19,7 @@ use osmia_core::snapshot::Snapshot;
 use tokio::sync::mpsc;
 
 use crate::compile;
+use crate::health;
 use crate::publish::{Publisher, WorkerFeed};
 use crate::store::StoreError;
 use follow::Command;
@@ -65,7 +66,8 @@ pub fn start(settings: &Settings, workers: usize) -> Result<SyncHandle, StartErr
     let first =
         Snapshot { router: compile::refusing(Failure::NotConfigured), ..Snapshot::default() };
     let (publisher, retired) = Publisher::new(Arc::new(first));
-    let publisher = Arc::new(publisher);
+    let (reports, reported) = health::channel();
+    let publisher = Arc::new(publisher.with_reports(reports));
     let (commands, received) = mpsc::unbounded_channel();
     let (started, outcome) = crossbeam_channel::bounded(1);
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -76,7 +78,8 @@ pub fn start(settings: &Settings, workers: usize) -> Result<SyncHandle, StartErr
     let (settings, to_workers) = (settings.clone(), Arc::clone(&publisher));
     let thread = std::thread::Builder::new().name("osmia-sync".to_owned()).spawn(move || {
         let tell: Sender<Result<(), StartError>> = started;
-        let run = follow::run(settings, workers, to_workers, received, retired, tell);
+        let ends = follow::Ends { commands: received, retired, reported, started: tell };
+        let run = follow::run(settings, workers, to_workers, ends);
         if std::panic::catch_unwind(AssertUnwindSafe(|| runtime.block_on(run))).is_err() {
             tracing::error!(
                 "the sync thread has panicked: the configuration stays as it is until a restart"

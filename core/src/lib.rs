@@ -12,6 +12,7 @@ pub mod body_vars;
 pub mod expr;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod health;
 pub mod http1;
 pub mod keyring;
 pub mod limits;

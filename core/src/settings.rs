@@ -43,6 +43,11 @@ pub struct Settings {
     pub view: ViewOptions,
     /// `nginx_config.http.client_max_body_size` in bytes; 0: unlimited.
     pub client_max_body_bytes: u64,
+    /// Whether `checks` of upstreams are honoured: `apisix.disable_upstream_healthcheck` says no.
+    pub health_checks: bool,
+    /// `apisix.ssl.ssl_trusted_certificate`: authorities for HTTPS health checks; `None`: the
+    /// system's.
+    pub trusted_certificates: Option<PathBuf>,
     /// Where resources come from.
     pub provider: ConfigProvider,
     /// How resources are read and checked.

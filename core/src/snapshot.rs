@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::balancer::Chash;
+use crate::health::Criteria;
 use crate::node_set::NodeSet;
 use crate::reply::Failure;
 use crate::router::{Conditions, MethodSet, PathPattern, Router};
@@ -37,34 +38,88 @@ pub struct Snapshot {
     pub source_revision: u64,
     /// All routes, matched by host and path.
     pub router: Router,
-    /// Nodes that health checks found to be down.
+    /// What health checks found out about the nodes of upstreams.
     pub health: Health,
 }
 
-/// The nodes of upstreams that are taken to be down. A clone is a reference count.
+/// What health checks found out about the nodes of upstreams. A clone is a reference count.
 ///
 /// It lies beside the routes, so that a node that goes down changes no route and no upstream.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Health {
-    /// By the index of the upstream's slot, with its generation; only upstreams with a node down.
-    down: Arc<Vec<Option<(u32, NodeSet)>>>,
+    /// By the index of the upstream's slot; only upstreams with a node that is not healthy. Never
+    /// ends with `None`, so that equal contents are equal.
+    marked: Arc<Vec<Option<Arc<Marked>>>>,
+}
+
+#[derive(Debug, PartialEq, Eq)]
+struct Marked {
+    /// Of the upstream's slot.
+    generation: u32,
+    marks: Marks,
+}
+
+/// Nodes of one upstream, by their index in [`Upstream::nodes`].
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Marks {
+    /// Those taken to be down.
+    pub down: NodeSet,
+    /// Those of which successes in the traffic are to be reported: something is counted against
+    /// them. Empty when successes do not count.
+    pub counted: NodeSet,
 }
 
 impl Health {
     /// The nodes of the upstream in `slot` that are down; `None`: all are up, or nobody checks.
     pub fn down(&self, slot: Slot) -> Option<&NodeSet> {
-        let (generation, nodes) = self.down.get(slot.index as usize)?.as_ref()?;
-        (*generation == slot.generation).then_some(nodes)
+        self.marks(slot).map(|marks| &marks.down).filter(|down| !down.is_empty())
+    }
+
+    /// The nodes of the upstream in `slot` of which a worker reports successes; `None`: none.
+    pub fn counted(&self, slot: Slot) -> Option<&NodeSet> {
+        self.marks(slot).map(|marks| &marks.counted).filter(|counted| !counted.is_empty())
     }
 
     /// Says which nodes of the upstream in `slot` are down.
-    pub fn set(&mut self, slot: Slot, nodes: NodeSet) {
-        let index = slot.index as usize;
-        let down = Arc::make_mut(&mut self.down);
-        if down.len() <= index {
-            down.resize(index + 1, None);
+    pub fn set(&mut self, slot: Slot, down: NodeSet) {
+        self.mark(slot, Marks { down, counted: NodeSet::default() });
+    }
+
+    /// Says what is known of the nodes of the upstream in `slot`. Whether that is new.
+    pub fn mark(&mut self, slot: Slot, marks: Marks) -> bool {
+        let known = self.marks(slot);
+        if marks == Marks::default() {
+            return known.is_some() && self.clear(slot);
         }
-        down[index] = (!nodes.is_empty()).then_some((slot.generation, nodes));
+        if known == Some(&marks) {
+            return false;
+        }
+        let index = slot.index as usize;
+        let marked = Arc::make_mut(&mut self.marked);
+        if marked.len() <= index {
+            marked.resize(index + 1, None);
+        }
+        marked[index] = Some(Arc::new(Marked { generation: slot.generation, marks }));
+        true
+    }
+
+    /// Forgets the upstream in `slot`, but not a later one in its place. Whether anything was known
+    /// of it.
+    pub fn clear(&mut self, slot: Slot) -> bool {
+        if self.marks(slot).is_none() {
+            return false;
+        }
+        let marked = Arc::make_mut(&mut self.marked);
+        marked[slot.index as usize] = None;
+        while marked.last().is_some_and(Option::is_none) {
+            marked.pop();
+        }
+        true
+    }
+
+    fn marks(&self, slot: Slot) -> Option<&Marks> {
+        let marked = self.marked.get(slot.index as usize)?.as_deref()?;
+        (marked.generation == slot.generation).then_some(&marked.marks)
     }
 }
 
@@ -120,6 +175,8 @@ pub struct Upstream {
     pub timeout: Timeouts,
     /// Limits of the keep-alive pool to each node.
     pub keepalive: KeepalivePool,
+    /// What of the traffic's outcomes is to be reported (`checks.passive`); `None`: nothing.
+    pub passive: Option<Arc<Criteria>>,
 }
 
 impl Upstream {
@@ -242,5 +299,56 @@ pub struct KeepalivePool {
 impl Default for KeepalivePool {
     fn default() -> Self {
         Self { size: 320, idle_timeout: Duration::from_mins(1), requests: 1000 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn slot(index: u32, generation: u32) -> Slot {
+        Slot { index, generation }
+    }
+
+    fn nodes(indexes: &[usize]) -> NodeSet {
+        indexes.iter().copied().collect()
+    }
+
+    #[test]
+    fn health_is_kept_by_slot_and_generation() {
+        let mut health = Health::default();
+        health.set(slot(5, 1), nodes(&[2]));
+        assert_eq!(health.down(slot(5, 1)), Some(&nodes(&[2])));
+        assert_eq!(health.counted(slot(5, 1)), None);
+        for other in [slot(5, 0), slot(5, 2), slot(4, 1), slot(6, 1)] {
+            assert_eq!(health.down(other), None);
+        }
+        // The next owner of the index; what was before it must not take it along.
+        health.set(slot(5, 2), nodes(&[0]));
+        assert!(!health.clear(slot(5, 1)));
+        assert_eq!(health.down(slot(5, 2)), Some(&nodes(&[0])));
+        assert!(health.clear(slot(5, 2)) && !health.clear(slot(5, 2)));
+        assert_eq!(health, Health::default());
+    }
+
+    #[test]
+    fn health_says_whether_marks_are_new() {
+        let marks = |down: &[usize], counted: &[usize]| Marks {
+            down: nodes(down),
+            counted: nodes(counted),
+        };
+        let mut health = Health::default();
+        assert!(!health.mark(slot(0, 0), marks(&[], &[])));
+        assert!(health.mark(slot(3, 0), marks(&[], &[1])));
+        assert!(!health.mark(slot(3, 0), marks(&[], &[1])));
+        let before = health.clone();
+        assert_eq!(
+            (health.down(slot(3, 0)), health.counted(slot(3, 0))),
+            (None, Some(&nodes(&[1])))
+        );
+        assert!(health.mark(slot(3, 0), marks(&[1], &[1])));
+        assert_eq!(before.down(slot(3, 0)), None, "a snapshot's copy stays as it is");
+        assert!(health.mark(slot(3, 0), marks(&[], &[])));
+        assert_eq!(health, Health::default());
     }
 }

@@ -21,6 +21,7 @@ pub mod gateway;
 pub mod logfile;
 pub mod pattern;
 pub mod port;
+pub mod routes;
 pub mod sandbox;
 pub mod upstream;
 pub mod wire;

@@ -58,6 +58,7 @@ impl Gateway {
             rules: Arc::default(),
             journal: Journal::open(&directory.path().join("journal"), 10).unwrap(),
             publisher: Arc::new(Publisher::new(Arc::new(Snapshot::default())).0),
+            health: Arc::default(),
             state: Arc::new(RwLock::new(PlaneState::default())),
             applied: receiver,
         };

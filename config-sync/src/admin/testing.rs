@@ -251,6 +251,7 @@ impl Bench {
             rules: Arc::new(rules),
             journal: Journal::open(&data.path().join("journal"), 100).unwrap(),
             publisher: Arc::new(Publisher::new(Arc::new(Snapshot::default())).0),
+            health: Arc::default(),
             state,
             applied: receiver,
         };

@@ -26,6 +26,7 @@ pub use names::{Answer, Resolve, SystemResolver, ask};
 use nodes::NoNodes;
 use parse::{Parsed, Typed};
 use upstreams::Builder;
+pub use upstreams::{CheckChange, Checked};
 
 use crate::references::dependencies;
 use crate::state::{Quarantined, Serving, State, Stored};
@@ -99,6 +100,17 @@ impl Compiler {
             routes: HashMap::default(),
             router,
         }
+    }
+
+    /// Takes `checks` of upstreams for absent, from now on
+    /// (`apisix.disable_upstream_healthcheck`).
+    pub fn disable_checks(&mut self) {
+        self.builder.without_checks = true;
+    }
+
+    /// What has to be checked otherwise since the last call, in the order in which it came about.
+    pub fn take_check_changes(&mut self) -> Vec<CheckChange> {
+        self.builder.take_check_changes()
     }
 
     /// The router that is in force.
@@ -376,7 +388,10 @@ impl Compiler {
             (_, Some(Ok(service))) => service.refusal,
             _ => None,
         };
-        let service = service.and_then(Result::ok);
+        if refusal.is_some() {
+            self.discard(key, own.as_ref(), last.as_ref());
+        }
+        let service = config.service_id.as_ref().and_then(|id| self.services.get(id.as_str()));
         let target = own.or_else(|| service.and_then(|service| service.target.clone()));
         let target = match refusal {
             Some(failure) => Err(failure),
@@ -404,6 +419,16 @@ impl Compiler {
             timeout: config.timeout.map(|timeout| Box::new(timeout.compile())),
             enable_websocket: websocket.unwrap_or(true),
         })
+    }
+
+    /// Gives up what was built for a resource that cannot use it. What is in force still, `last`,
+    /// is given up when the resource is put in place.
+    fn discard(&mut self, key: &Key, built: Option<&Target>, last: Option<&Arc<Upstream>>) {
+        let Some(Ok(upstream)) = built else { return };
+        let in_force = last.is_some_and(|last| Arc::ptr_eq(last, upstream));
+        if !in_force && is_inline(built, key) {
+            self.builder.release(upstream);
+        }
     }
 
     /// A route that matches as the stored one does, and refuses what it matches.

@@ -56,20 +56,23 @@ impl<K: Eq + Hash + Clone> SlotTable<K> {
         }
     }
 
-    /// Frees the indexes of keys that nobody holds.
-    pub(super) fn settle(&mut self) {
-        if self.released.is_empty() {
-            return;
+    /// Frees the indexes of keys that nobody holds; these keys.
+    pub(super) fn settle(&mut self) -> Vec<K> {
+        let mut gone = std::mem::take(&mut self.released);
+        if gone.is_empty() {
+            return gone;
         }
-        for key in std::mem::take(&mut self.released) {
-            if self.slots.get(&key).is_some_and(|held| held.holders == 0)
-                && let Some(Held { slot: Slot { index, generation }, .. }) = self.slots.remove(&key)
-            {
-                self.free.push(Slot { index, generation: generation.wrapping_add(1) });
+        gone.retain(|key| {
+            let is_held = self.slots.get(key).is_none_or(|held| held.holders > 0);
+            if !is_held && let Some(Held { slot, .. }) = self.slots.remove(key) {
+                let generation = slot.generation.wrapping_add(1);
+                self.free.push(Slot { index: slot.index, generation });
             }
-        }
+            !is_held
+        });
         // The lowest index goes first, which keeps the workers' tables dense.
         self.free.sort_by_key(|slot| std::cmp::Reverse(slot.index));
+        gone
     }
 }
 
@@ -101,7 +104,7 @@ mod tests {
         }
         // Not yet settled: "d" must not get what somebody may still use.
         assert_eq!(place(table.acquire(&"d")), (3, 0));
-        table.settle();
+        assert_eq!(table.settle(), ["b", "a"]);
         assert_eq!(["e", "f", "g"].map(|key| place(table.acquire(&key))), [(0, 1), (1, 1), (4, 0)]);
     }
 
@@ -111,7 +114,7 @@ mod tests {
         table.acquire(&"a");
         table.release(&"a");
         assert_eq!(place(table.acquire(&"a")), (0, 0));
-        table.settle();
+        assert!(table.settle().is_empty());
         assert_eq!(place(table.acquire(&"b")), (1, 0));
     }
 }

@@ -3,19 +3,38 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use osmia_core::resource::{self, Key, PassHost};
+use ahash::HashMap;
+use osmia_core::health::Criteria;
+use osmia_core::resource::{self, Checks, Key, PassHost};
 use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Timeouts, Upstream, Version};
 
 use super::names::Names;
 use super::nodes::{self, Address, NoNodes};
 use super::slots::SlotTable;
 
+/// An upstream in force whose nodes are to be checked.
+#[derive(Debug, Clone)]
+pub struct Checked {
+    /// The upstream with its nodes.
+    pub upstream: Arc<Upstream>,
+    /// Its `checks`.
+    pub checks: Arc<Checks>,
+}
+
+/// The id of an upstream that is to be checked otherwise than before; `None`: not any more.
+pub type CheckChange = (Arc<str>, Option<Checked>);
+
 /// Builds upstreams and keeps their places in the workers' tables.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
     pub(super) names: Names,
+    /// Whether `checks` are taken for what they are not: absent.
+    pub(super) without_checks: bool,
     upstream_slots: SlotTable<Arc<str>>,
     pool_slots: SlotTable<SocketAddr>,
+    /// The upstreams to be checked, by id, as they were told last.
+    checked: HashMap<Arc<str>, Checked>,
+    check_changes: Vec<CheckChange>,
 }
 
 impl Builder {
@@ -29,15 +48,55 @@ impl Builder {
         last: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, NoNodes> {
         let addresses = nodes::addresses(config, &mut self.names, user)?;
-        let built = self.compile(id, config, &addresses);
-        if let Some(last) = last
-            && **last == built
-        {
-            self.release(&built);
-            return Ok(Arc::clone(last));
+        let checks = config.checks.as_deref().filter(|_| !self.without_checks);
+        let built = self.compile(id, config, checks, &addresses);
+        let upstream = match last {
+            Some(last) if **last == built => {
+                self.release(&built);
+                Arc::clone(last)
+            }
+            _ => {
+                built.prepare();
+                Arc::new(built)
+            }
+        };
+        self.note_checks(&upstream, checks);
+        Ok(upstream)
+    }
+
+    /// What has to be checked otherwise since the last call.
+    pub(super) fn take_check_changes(&mut self) -> Vec<CheckChange> {
+        std::mem::take(&mut self.check_changes)
+    }
+
+    /// Notes what has to be checked otherwise now that this upstream is in force.
+    fn note_checks(&mut self, upstream: &Arc<Upstream>, checks: Option<&Checks>) {
+        let id = &upstream.id;
+        let last = self.checked.get(id);
+        let Some(checks) = checks else {
+            if last.is_some() {
+                self.forget_checks(id);
+            }
+            return;
+        };
+        let checks = match last {
+            Some(last) if *last.checks == *checks => {
+                if Arc::ptr_eq(&last.upstream, upstream) {
+                    return;
+                }
+                Arc::clone(&last.checks)
+            }
+            _ => Arc::new(checks.clone()),
+        };
+        let checked = Checked { upstream: Arc::clone(upstream), checks };
+        self.checked.insert(Arc::clone(id), checked.clone());
+        self.check_changes.push((Arc::clone(id), Some(checked)));
+    }
+
+    fn forget_checks(&mut self, id: &Arc<str>) {
+        if self.checked.remove(id).is_some() {
+            self.check_changes.push((Arc::clone(id), None));
         }
-        built.prepare();
-        Ok(Arc::new(built))
     }
 
     /// Gives up what an upstream held.
@@ -50,7 +109,9 @@ impl Builder {
 
     /// Ends a round: what was given up may be used again from the next one on.
     pub(super) fn settle(&mut self) {
-        self.upstream_slots.settle();
+        for id in self.upstream_slots.settle() {
+            self.forget_checks(&id);
+        }
         self.pool_slots.settle();
     }
 
@@ -58,6 +119,7 @@ impl Builder {
         &mut self,
         id: &Arc<str>,
         config: &resource::Upstream,
+        checks: Option<&Checks>,
         addresses: &[Address],
     ) -> Upstream {
         let node = |address: &Address| Node {
@@ -86,6 +148,9 @@ impl Builder {
             retry_timeout: config.retry_deadline(),
             timeout: config.timeout.map_or_else(Timeouts::default, |t| t.compile()),
             keepalive: config.keepalive_pool.map_or_else(KeepalivePool::default, |p| p.compile()),
+            passive: checks
+                .and_then(|checks| checks.passive.as_ref())
+                .map(|passive| Arc::new(Criteria::passive(passive))),
         }
     }
 }

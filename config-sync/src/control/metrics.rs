@@ -2,11 +2,14 @@
 
 use std::fmt::Write;
 
+use ahash::HashSet;
 use axum::extract::State;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use osmia_core::resource::Kind;
 
+use super::dump;
+use super::health::owner;
 use super::status::Probed;
 use crate::plane::Plane;
 use crate::state;
@@ -71,6 +74,8 @@ fn write(plane: &Plane) -> String {
         "1 when the store is reached but its contents as a whole cannot be used",
         u64::from(source.reachable && source.problem.is_some()),
     );
+    drop(state);
+    page.upstream_status(plane);
     page.text
 }
 
@@ -93,6 +98,25 @@ struct Page {
 impl Page {
     fn one(&mut self, name: &str, help: &str, value: u64) {
         self.gauge(name, help, None, [(String::new(), value)]);
+    }
+
+    /// Whether nodes are used, under the labels of `apisix/plugins/prometheus/exporter.lua`.
+    fn upstream_status(&mut self, plane: &Plane) {
+        let name = "apisix_upstream_status";
+        let _ = writeln!(self.text, "# HELP {name} Upstream status from health check");
+        let _ = writeln!(self.text, "# TYPE {name} gauge");
+        for checker in plane.health.views() {
+            let shown = dump::shown_key(plane, &owner(&checker.upstream));
+            let shown = shown.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let mut written = HashSet::default();
+            // Nodes that are told apart by their names only have one series.
+            for target in checker.targets.iter().filter(|target| written.insert(target.addr)) {
+                let (ip, port) = (target.addr.ip(), target.addr.port());
+                let up = u8::from(target.state.is_up());
+                let labels = format!("name=\"{shown}\",ip=\"{ip}\",port=\"{port}\"");
+                let _ = writeln!(self.text, "{name}{{{labels}}} {up}");
+            }
+        }
     }
 
     /// Values of one metric by the value of its only label, which needs no escapes.

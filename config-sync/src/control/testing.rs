@@ -74,6 +74,7 @@ impl World {
             rules: Arc::new(rules),
             journal,
             publisher: Arc::new(publisher),
+            health: Arc::default(),
             state,
             applied: receiver,
         };

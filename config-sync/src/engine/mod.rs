@@ -12,6 +12,7 @@ use osmia_core::snapshot::Snapshot;
 use tokio::sync::watch;
 
 use crate::compile::{Answer, Changed, Compiler};
+use crate::health::HealthChecks;
 use crate::local::{Entry, EntryChange};
 use crate::publish::Publisher;
 use crate::state::{State, Stored};
@@ -27,6 +28,7 @@ pub(crate) struct Engine {
     state: Arc<RwLock<State>>,
     compiler: Compiler,
     publisher: Arc<Publisher>,
+    health: Arc<HealthChecks>,
     applied: watch::Sender<u64>,
     recorder: Recorder,
     /// Whether the store's contents have been seen, be it from the copy on disk.
@@ -59,10 +61,12 @@ impl Engine {
         state: Arc<RwLock<State>>,
         compiler: Compiler,
         publisher: Arc<Publisher>,
+        health: Arc<HealthChecks>,
         applied: watch::Sender<u64>,
         recorder: Recorder,
     ) -> Self {
-        Self { state, compiler, publisher, applied, recorder, configured: false, known: None }
+        let (configured, known) = (false, None);
+        Self { state, compiler, publisher, health, applied, recorder, configured, known }
     }
 
     /// Tells what the store held when this process was last there, so that the journal can say what
@@ -109,7 +113,7 @@ impl Engine {
         let Batch { before, entries, mut records, loaded, .. } = batch;
         let changed = Batch::changed(before);
         let count = changed.len();
-        let changed = self.compiler.update(&mut state, changed);
+        let changed = self.compiler.update(&mut state, changed) | self.check_nodes();
         let revision = state.revision;
         if changed || (loaded && self.publisher.current().revision == 0) {
             self.publish(&state, count, loaded);
@@ -137,6 +141,7 @@ impl Engine {
         let changed = Batch::changed(batch.before);
         let count = changed.len();
         self.compiler.update(&mut state, changed);
+        self.check_nodes();
         self.configured = true;
         self.publish(&state, count, true);
         let revision = state.revision;
@@ -148,7 +153,7 @@ impl Engine {
     pub(crate) fn resolved(&mut self, answers: Vec<(Arc<str>, Answer)>) {
         let state = Arc::clone(&self.state);
         let mut state = write(&state);
-        if self.compiler.resolved(&mut state, answers) {
+        if self.compiler.resolved(&mut state, answers) | self.check_nodes() {
             self.publish(&state, 0, false);
         }
     }
@@ -175,6 +180,12 @@ impl Engine {
         self.configured = true;
     }
 
+    /// Lets the health checks follow, before anything is published: what is known of nodes has to
+    /// fit the nodes in the same snapshot. Whether it is something else than was published last.
+    fn check_nodes(&mut self) -> bool {
+        self.health.apply(self.compiler.take_check_changes())
+    }
+
     fn publish(&self, state: &State, changed: usize, loaded: bool) {
         let router = self.compiler.router();
         let (routes, quarantined) = (state.count(Kind::Route), state.quarantine.len());
@@ -182,7 +193,7 @@ impl Engine {
             revision: self.publisher.current().revision + 1,
             source_revision: state.revision,
             router,
-            health: self.publisher.current().health.clone(),
+            health: self.health.take_health(),
         };
         let (revision, source) = (snapshot.revision, snapshot.source_revision);
         self.publisher.publish(Arc::new(snapshot));

@@ -2,13 +2,10 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use osmia_core::http1::RequestHead;
-use osmia_core::limits::HttpLimits;
 use osmia_core::reply::Failure;
-use osmia_core::request::{RequestVariables, View, ViewOptions};
-use osmia_core::router::Hit;
 use osmia_core::rules::{Rules, UnknownPlugins};
 use osmia_core::snapshot::{self, KeepalivePool, Timeouts, Upstream};
+use osmia_tests::routes;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -38,7 +35,8 @@ impl Fixture {
         let (applied, receiver) = watch::channel(0);
         let recorder = Recorder::start(None, None).unwrap();
         let compiler = Compiler::new(Arc::new(rules));
-        let engine = Engine::new(Arc::default(), compiler, Arc::new(publisher), applied, recorder);
+        let (state, publisher, health) = (Arc::default(), Arc::new(publisher), Arc::default());
+        let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
         Self { engine, stored: BTreeMap::new(), revision: 0, applied: receiver }
     }
 
@@ -102,27 +100,7 @@ impl Fixture {
 }
 
 fn find(snapshot: &Snapshot, path: &str) -> Option<Arc<snapshot::Route>> {
-    find_at(snapshot, "h", path)
-}
-
-fn find_at(snapshot: &Snapshot, host: &str, path: &str) -> Option<Arc<snapshot::Route>> {
-    let buf = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
-    let mut request = RequestHead::default();
-    assert_eq!(request.parse(&buf, &HttpLimits::default()), Ok(true));
-    let head = RequestVariables {
-        request: &request,
-        buf: &buf,
-        client: ([127, 0, 0, 1], 1).into(),
-        client_ip: b"127.0.0.1",
-        listener: ([127, 0, 0, 1], 80).into(),
-        hostname: b"",
-        connection_requests: 1,
-    };
-    let view = View::new(head, &ViewOptions::default()).unwrap();
-    match snapshot.router.find(&view, &mut ())? {
-        Hit::Matched(matched) => Some(Arc::clone(matched.route)),
-        Hit::NeedsBody => None,
-    }
+    routes::find(snapshot, "h", path)
 }
 
 fn upstream(snapshot: &Snapshot, path: &str) -> Arc<Upstream> {
@@ -490,7 +468,7 @@ fn answers(snapshot: &Snapshot) -> Vec<String> {
     let mut found = Vec::new();
     for host in ["h", "a.x", "other"] {
         for path in ["/", "/a", "/a/b", "/a/x/c", "/b", "/bc"] {
-            let route = find_at(snapshot, host, path);
+            let route = routes::find(snapshot, host, path);
             let shown = route.map(|route| {
                 let place = |upstream: &Arc<Upstream>| {
                     (upstream.id.to_string(), upstream.nodes[0].label.to_string())

@@ -1,5 +1,6 @@
 //! `deployment.etcd`.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use osmia_core::settings::EtcdSettings;
@@ -23,7 +24,6 @@ pub(super) fn hosts_in_env(origin: &Origin<'_>) -> bool {
 pub(super) fn settings(root: &Key<'_>, origin: &Origin<'_>) -> Result<EtcdSettings, KeyError> {
     let etcd = root.get("deployment")?.get("etcd")?;
     let tls = etcd.get("tls")?;
-    let ssl = root.get("apisix")?.get("ssl")?;
     Ok(EtcdSettings {
         endpoints: endpoints(&etcd.get("host")?, origin)?,
         prefix: prefix(&etcd.get("prefix")?)?,
@@ -32,13 +32,19 @@ pub(super) fn settings(root: &Key<'_>, origin: &Origin<'_>) -> Result<EtcdSettin
         client_certificate: tls.pair("cert", "key")?,
         verify: tls.get("verify")?.boolean(true)?,
         server_name: tls.get("sni")?.text()?,
-        trusted: match ssl.get("ssl_trusted_certificate")? {
-            key if key.value().is_some_and(|value| value == "system") => None,
-            key if key.value().is_some() => Some(key.path_value("")?),
-            _ => None,
-        },
+        trusted: trusted(root)?,
         accept_empty: root.get("osmia")?.get("etcd")?.get("accept_empty")?.boolean(false)?,
     })
+}
+
+/// `apisix.ssl.ssl_trusted_certificate`; `None`: the system's authorities.
+pub(super) fn trusted(root: &Key<'_>) -> Result<Option<PathBuf>, KeyError> {
+    let key = root.get("apisix")?.get("ssl")?.get("ssl_trusted_certificate")?;
+    match key.value() {
+        Some(value) if value == "system" => Ok(None),
+        Some(_) => key.path_value("").map(Some),
+        None => Ok(None),
+    }
 }
 
 fn endpoints(key: &Key<'_>, origin: &Origin<'_>) -> Result<Vec<String>, KeyError> {

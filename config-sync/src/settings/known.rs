@@ -20,6 +20,7 @@ const USED: &[&str] = &[
     "apisix.proxy_mode",
     "apisix.data_encryption.enable_encrypt_fields",
     "apisix.data_encryption.keyring",
+    "apisix.disable_upstream_healthcheck",
     "apisix.ssl.ssl_trusted_certificate",
     "apisix.enable_dev_mode",
     "apisix.enable_server_tokens",
@@ -97,7 +98,6 @@ const USED: &[&str] = &[
 /// use, with everything below them.
 const UNUSED: &[&str] = &[
     "apisix.disable_sync_configuration_during_start",
-    "apisix.disable_upstream_healthcheck",
     "apisix.dns_resolver",
     "apisix.dns_resolver_valid",
     "apisix.enable_http2",

@@ -259,6 +259,8 @@ fn read_settings(
             .boolean(false)?,
         view: view(&apisix, &root.get("graphql")?)?,
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
+        health_checks: !apisix.get("disable_upstream_healthcheck")?.boolean(false)?,
+        trusted_certificates: etcd::trusted(root)?,
         provider: provider::provider(root, role, origin)?,
         resources: resources::settings(root)?,
         data_dir: osmia.get("data_dir")?.path_value("data")?,

@@ -7,6 +7,7 @@ use crossbeam_channel::{Receiver, Sender};
 use osmia_core::settings::Settings;
 use osmia_core::snapshot::Snapshot;
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::StartError;
@@ -14,6 +15,7 @@ use super::open::{self, Opened};
 use super::serve::Servers;
 use crate::compile::{self, Answer, Compiler, SystemResolver};
 use crate::engine::{Engine, Recorder};
+use crate::health::{HealthChecks, Report};
 use crate::plane::Plane;
 use crate::publish::Publisher;
 use crate::state::State;
@@ -49,21 +51,29 @@ struct Follower {
     asking: usize,
 }
 
+/// The sync thread's ends of its channels.
+pub(super) struct Ends {
+    pub(super) commands: mpsc::UnboundedReceiver<Command>,
+    pub(super) retired: Receiver<Arc<Snapshot>>,
+    pub(super) reported: mpsc::Receiver<Report>,
+    /// Where who started the thread waits.
+    pub(super) started: Sender<Result<(), StartError>>,
+}
+
 /// Runs the sync thread until it is told to stop.
-pub(super) async fn run(
-    settings: Settings,
-    workers: usize,
-    publisher: Arc<Publisher>,
-    commands: mpsc::UnboundedReceiver<Command>,
-    retired: Receiver<Arc<Snapshot>>,
-    started: Sender<Result<(), StartError>>,
-) {
-    match prepare(&settings, publisher, retired, workers).await {
+pub(super) async fn run(settings: Settings, workers: usize, publisher: Arc<Publisher>, ends: Ends) {
+    let Ends { commands, retired, reported, started } = ends;
+    let health = Arc::new(HealthChecks::new(settings.trusted_certificates.clone()));
+    // Before the first contents: nodes are checked from the moment they are known.
+    let checks = Arc::clone(&health).run(Arc::clone(&publisher), reported);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(checks);
+    match prepare(&settings, publisher, health, retired, workers).await {
         Ok((follower, plane, servers)) => {
             // Who started the thread waits for this.
             let _ = started.send(Ok(()));
             drop(started);
-            follower.follow(commands, &plane).await;
+            follower.follow(commands, &plane, tasks).await;
             servers.stop().await;
         }
         Err(error) => {
@@ -75,6 +85,7 @@ pub(super) async fn run(
 async fn prepare(
     settings: &Settings,
     publisher: Arc<Publisher>,
+    health: Arc<HealthChecks>,
     retired: Receiver<Arc<Snapshot>>,
     workers: usize,
 ) -> Result<(Follower, Plane, Servers), StartError> {
@@ -90,11 +101,16 @@ async fn prepare(
         view: settings.view,
         journal,
         publisher: Arc::clone(&publisher),
+        health: Arc::clone(&health),
         state: Arc::clone(&state),
         applied: watcher,
     };
     let servers = Servers::start(settings, &plane, file, workers)?;
-    let engine = Engine::new(state, Compiler::new(rules), publisher, applied, recorder);
+    let mut compiler = Compiler::new(rules);
+    if !settings.health_checks {
+        compiler.disable_checks();
+    }
+    let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
     let answers = mpsc::unbounded_channel();
     let mut follower = Follower { engine, events: store.watch(), retired, answers, asking: 0 };
     if let Some(known) = &last_good {
@@ -163,7 +179,12 @@ impl Follower {
         }
     }
 
-    async fn follow(mut self, mut commands: mpsc::UnboundedReceiver<Command>, plane: &Plane) {
+    async fn follow(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        plane: &Plane,
+        mut tasks: JoinSet<()>,
+    ) {
         let mut free = tokio::time::interval(FREE);
         free.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut again = tokio::time::interval_at(Instant::now() + ASK_AGAIN, ASK_AGAIN);
@@ -190,6 +211,9 @@ impl Follower {
                 _ = again.tick() => {
                     let names = self.engine.names(true);
                     self.ask_for(names);
+                }
+                Some(_) = tasks.join_next() => {
+                    tracing::error!("health checks have ended: nodes stay as they were found last");
                 }
                 _ = free.tick() => self.free(),
             }

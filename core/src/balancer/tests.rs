@@ -36,6 +36,7 @@ pub(super) fn upstream(balancer: Balancer, nodes: Vec<Node>) -> Upstream {
         retry_timeout: None,
         timeout: Timeouts::default(),
         keepalive: KeepalivePool::default(),
+        passive: None,
     }
 }
 

@@ -5,7 +5,9 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use osmia_core::balancer::{self, Ask, Outcome};
+use osmia_config_sync::health::Report;
+use osmia_core::balancer::{self, Ask};
+use osmia_core::health::{Event, Outcome};
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
@@ -187,6 +189,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         let target = Target {
             upstream,
             down: snapshot.and_then(|snapshot| snapshot.health.down(upstream.slot)),
+            counted: snapshot.and_then(|snapshot| snapshot.health.counted(upstream.slot)),
             timeouts: route.timeout.as_deref().copied().unwrap_or(upstream.timeout),
             websocket: route.enable_websocket,
         };
@@ -298,6 +301,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             let failure = match self.try_node(down, buf, plan).await {
                 Ok(delivered) => {
                     self.release(upstream, &pick, true);
+                    self.observe(&target, &pick, Outcome::Status(self.attempts.status));
                     return Ok(delivered);
                 }
                 Err(failure) => failure,
@@ -315,6 +319,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
                 continue;
             }
             self.release(upstream, &pick, failure.source() != Source::Upstream);
+            if failure.source() == Source::Upstream {
+                self.observe(&target, &pick, outcome_of(failure));
+            }
             let late = give_up.is_some_and(|at| self.worker.clock.now_ms() >= at);
             if !repeatable || retries == 0 || late {
                 return Err(failure);
@@ -347,8 +354,23 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             let took = pick.began.map_or(Duration::ZERO, |began| began.elapsed());
             let latency_us = took.as_micros() as u64;
             let now_ms = self.worker.clock.now_ms();
-            let outcome = Outcome { latency_us, ok, now_ms };
+            let outcome = balancer::Outcome { latency_us, ok, now_ms };
             self.worker.upstreams.borrow_mut().release(upstream, pick.index, outcome);
+        }
+    }
+
+    /// Tells the health checks of what they count: failures, and successes of a node that something
+    /// is counted against.
+    fn observe(&self, target: &Target<'s>, pick: &Pick, outcome: Outcome) {
+        let Some(passive) = &target.upstream.passive else { return };
+        let wanted = match passive.judge(outcome) {
+            None => false,
+            Some(Event::Success) => target.counted.is_some_and(|nodes| nodes.contains(pick.index)),
+            Some(_) => true,
+        };
+        if wanted && let Some(node) = target.upstream.nodes.get(pick.index) {
+            let upstream = target.upstream.slot;
+            self.worker.reports.report(Report { upstream, addr: node.addr, outcome, count: 1 });
         }
     }
 
@@ -608,6 +630,8 @@ struct Target<'a> {
     upstream: &'a Upstream,
     /// Its nodes that are taken to be down.
     down: Option<&'a NodeSet>,
+    /// Its nodes of which the health checks want to know successes.
+    counted: Option<&'a NodeSet>,
     timeouts: Timeouts,
     websocket: bool,
 }
@@ -617,6 +641,14 @@ struct Pick {
     index: usize,
     /// When, if the balancer wants to know.
     began: Option<Instant>,
+}
+
+/// What a failed try is to the health checks (`apisix/balancer.lua`).
+fn outcome_of(failure: Failure) -> Outcome {
+    match failure {
+        Failure::ConnectTimeout | Failure::SendTimeout | Failure::ReadTimeout => Outcome::Timeout,
+        _ => Outcome::TcpFailure,
+    }
 }
 
 fn connect_failure(error: &io::Error) -> Failure {

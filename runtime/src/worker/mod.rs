@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crossbeam_channel::Sender;
+use osmia_config_sync::health::Reporter;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
 use osmia_core::request::ViewOptions;
@@ -159,6 +160,8 @@ pub struct Worker<N: Net> {
     pub stats: Arc<Stats>,
     /// Access log, unless it is off.
     pub log: Option<AccessLog>,
+    /// Where the outcomes of tries go that passive health checks count.
+    pub reports: Reporter,
     lifecycle: Cell<Lifecycle>,
     drain_began_ms: Cell<u64>,
     snapshot: RefCell<Rc<LocalSnapshot>>,
@@ -167,6 +170,13 @@ pub struct Worker<N: Net> {
 }
 
 impl<N: Net> Worker<N> {
+    /// The same worker, whose tries on nodes are told to the health checks.
+    #[must_use]
+    pub fn reporting(mut self, reports: Reporter) -> Self {
+        self.reports = reports;
+        self
+    }
+
     /// A worker without a configuration yet: every request is answered with 404.
     pub fn new(
         id: usize,
@@ -182,6 +192,7 @@ impl<N: Net> Worker<N> {
             clock: Clock::default(),
             deadlines: Rc::default(),
             upstreams: RefCell::new(Upstreams::new(id)),
+            reports: Reporter::default(),
             stats,
             log,
             lifecycle: Cell::new(Lifecycle::Running),

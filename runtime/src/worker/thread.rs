@@ -139,7 +139,8 @@ fn pin(core: usize) -> io::Result<()> {
 
 async fn serve(plan: Plan, kind: Kind) {
     let Plan { id, settings, listeners, feed, control, stats, log, ready, .. } = plan;
-    let worker = Rc::new(Worker::new(id, Tcp, settings, stats, log));
+    let worker = Worker::new(id, Tcp, settings, stats, log).reporting(feed.reports.clone());
+    let worker = Rc::new(worker);
     tick(&worker, Instant::now());
     if let Ok(snapshot) = feed.snapshots.recv() {
         let revision = snapshot.revision;
@@ -330,7 +331,7 @@ fn is_transient(error: &io::Error) -> bool {
 }
 
 async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
-    let WorkerFeed { snapshots, wake, retired, installed } = feed;
+    let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
     let wake = match Wakeup::new(wake) {
         Ok(wake) => wake,
         Err(error) => {

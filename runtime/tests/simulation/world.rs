@@ -195,6 +195,7 @@ pub fn snapshot() -> Snapshot {
         retry_timeout: None,
         timeout: Timeouts::default(),
         keepalive: KeepalivePool { size: 4, requests: 50, ..KeepalivePool::default() },
+        passive: None,
     };
     let route = Arc::new(Route {
         id: "1".into(),

@@ -17,7 +17,7 @@ pub use tls::Tls;
 pub(super) use tls::{CERTIFICATE, PRIVATE_KEY};
 
 /// What this version cannot honour.
-const UNSUPPORTED: [Unsupported<Upstream>; 6] = [
+const UNSUPPORTED: [Unsupported<Upstream>; 5] = [
     ("type", |upstream| {
         let other = matches!(upstream.kind, UpstreamType::Named(_));
         fields::unless(other, upstream.kind.as_str())
@@ -25,7 +25,6 @@ const UNSUPPORTED: [Unsupported<Upstream>; 6] = [
     ("scheme", |upstream| {
         fields::unless(upstream.scheme != Scheme::Http, upstream.scheme.as_str())
     }),
-    ("checks", |upstream| fields::unless(upstream.checks.is_some(), "checks")),
     ("service_name", |upstream| fields::unless(upstream.service_name.is_some(), "service_name")),
     ("discovery_type", |upstream| {
         fields::unless(upstream.discovery_type.is_some(), "discovery_type")

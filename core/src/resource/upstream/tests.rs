@@ -94,7 +94,6 @@ fn keeps_what_it_cannot_honour_and_names_it() {
         (with(json!({"type": "mine"})), "type", "\"mine\""),
         (with(json!({"scheme": "https"})), "scheme", "\"https\""),
         (with(json!({"scheme": "kafka"})), "scheme", "\"kafka\""),
-        (with(json!({"checks": {"active": {}}})), "checks", "\"checks\""),
         (with(json!({"service_name": "a"})), "service_name", "\"service_name\""),
         (with(json!({"discovery_type": "dns"})), "discovery_type", "\"discovery_type\""),
         (with(json!({"discovery_args": {"a": 1}})), "discovery_args", "\"discovery_args\""),
@@ -123,6 +122,7 @@ fn keeps_what_it_cannot_honour_and_names_it() {
 fn what_changes_nothing_is_supported() {
     for extra in [
         json!({"checks": null}),
+        json!({"checks": {"active": {}, "passive": {}}}),
         json!({"tls": {"verify": true}}),
         json!({"hash_on": "header", "key": "x"}),
         json!({"nodes": {}}),
