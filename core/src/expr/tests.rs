@@ -409,7 +409,9 @@ proptest! {
 
     #[test]
     fn negation_is_the_complement(
-        first in condition(), second in condition(), value in proptest::option::of("\\PC{0,6}|[0-9]{1,3}")
+        first in condition(),
+        second in condition(),
+        value in proptest::option::of("\\PC{0,6}|[0-9]{1,3}"),
     ) {
         let source = Same(value.as_ref().map(String::as_bytes));
         let eval = |expression: Json| {
