@@ -44,12 +44,9 @@ fn survives_a_round_trip_through_json() {
 #[test]
 fn keeps_what_it_cannot_honour_and_names_it() {
     let cases = [
-        ("vars", json!([["arg_a", "==", "1"]]), "vars"),
         ("filter_func", json!("function() end"), "filter_func"),
         ("script", json!("return {} -- nothing"), "script"),
         ("script_id", json!(1), "script_id"),
-        ("remote_addr", json!("10.0.0.1"), "remote_addr"),
-        ("remote_addrs", json!(["10.0.0.0/8", "::1", "fe80::/10"]), "remote_addr"),
     ];
     for (name, value, field) in cases {
         let route = Route::from_json(&with(json!({name: value}))).unwrap();
@@ -66,6 +63,24 @@ fn keeps_what_it_cannot_honour_and_names_it() {
         "property \"upstream\" validation failed: property \"scheme\" validation failed: \
          \"grpc\" is not supported yet by this version"
     );
+}
+
+#[test]
+fn conditions_are_compiled() {
+    for (name, value) in [
+        ("vars", json!([["arg_a", "==", "1"]])),
+        ("remote_addr", json!("10.0.0.1")),
+        ("remote_addrs", json!(["10.0.0.0/8", "::1", "fe80::/10"])),
+    ] {
+        let route = Route::from_json(&with(json!({name: value}))).unwrap();
+        assert_eq!(route.unsupported(), None);
+        assert!(route.conditions().unwrap().is_some(), "{name}");
+        let written = serde_json::to_value(&route).unwrap();
+        assert_eq!(Route::from_json(&written), Ok(route));
+    }
+    let error = Route::from_json(&with(json!({"vars": [["arg_a", "=", "1"]]}))).unwrap_err();
+    assert_eq!(error.to_string(), "vars: invalid operator '='");
+    assert_eq!(Route::from_json(&with(json!({}))).unwrap().conditions(), Ok(None));
 }
 
 #[test]

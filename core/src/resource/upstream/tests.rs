@@ -89,8 +89,6 @@ fn keeps_what_it_cannot_honour_and_names_it() {
         value
     };
     let cases = [
-        (with(json!({"type": "chash", "key": "uri"})), "type", "\"chash\""),
-        (with(json!({"type": "least_conn"})), "type", "\"least_conn\""),
         (with(json!({"type": "mine"})), "type", "\"mine\""),
         (with(json!({"scheme": "https"})), "scheme", "\"https\""),
         (with(json!({"scheme": "kafka"})), "scheme", "\"kafka\""),
@@ -98,12 +96,6 @@ fn keeps_what_it_cannot_honour_and_names_it() {
         (with(json!({"discovery_type": "dns"})), "discovery_type", "\"discovery_type\""),
         (with(json!({"discovery_args": {"a": 1}})), "discovery_args", "\"discovery_args\""),
         (discovery(json!({})), "service_name", "\"service_name\""),
-        (
-            json!({"nodes": [{"host": "a", "weight": 1, "priority": 1},
-                             {"host": "b", "weight": 1}]}),
-            "nodes",
-            "nodes of different \"priority\"",
-        ),
     ];
     for (value, field, what) in cases {
         let expected = format!(
