@@ -118,10 +118,8 @@ pub(super) fn owner(upstream: &str) -> Key {
 impl Checker {
     fn json(&self) -> Value {
         // Lua's empty list.
-        let nodes = match self.targets.is_empty() {
-            true => json!({}),
-            false => self.targets.iter().map(node).collect(),
-        };
+        let none = self.targets.is_empty();
+        let nodes = if none { json!({}) } else { self.targets.iter().map(node).collect() };
         json!({ "name": self.name, "type": self.kind, "nodes": nodes })
     }
 }
