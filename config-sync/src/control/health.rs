@@ -89,7 +89,8 @@ fn checker(plane: &Plane, key: &Key, stored: &Stored) -> Option<Checker> {
     // Cheaper than parsing each of many resources.
     memchr::memmem::find(&stored.value, b"\"checks\"")?;
     let value: Value = serde_json::from_slice(&stored.value).ok()?;
-    let checks = value.get("checks").or_else(|| value.get("upstream")?.get("checks"))?;
+    let checks = value.get("checks").or_else(|| value.get("upstream")?.get("checks"));
+    let checks = checks.filter(|checks| checks.is_object())?;
     let kind = ["active", "passive"].iter().find_map(|kind| checks.get(kind)?.get("type"));
     let kind = kind.cloned().unwrap_or_else(|| "http".into());
     let checked = plane.health.view(&upstream_of(key));
@@ -117,10 +118,8 @@ pub(super) fn owner(upstream: &str) -> Key {
 impl Checker {
     fn json(&self) -> Value {
         // Lua's empty list.
-        let nodes = match self.targets.is_empty() {
-            true => json!({}),
-            false => self.targets.iter().map(node).collect(),
-        };
+        let none = self.targets.is_empty();
+        let nodes = if none { json!({}) } else { self.targets.iter().map(node).collect() };
         json!({ "name": self.name, "type": self.kind, "nodes": nodes })
     }
 }

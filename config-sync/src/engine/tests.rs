@@ -522,3 +522,40 @@ proptest! {
         prop_assert!(state.quarantine.is_empty() && state.fallback.is_empty());
     }
 }
+
+/// The upstreams that are checked.
+fn checked(fixture: &Fixture) -> Vec<String> {
+    let views = fixture.engine.health.views();
+    views.into_iter().map(|view| view.upstream.to_string()).collect()
+}
+
+#[test]
+fn what_is_in_force_is_checked() {
+    let mut fixture = Fixture::default();
+    let upstream = |nodes: Value| json!({"nodes": nodes, "checks": {"active": {}, "passive": {}}});
+    let node = || json!({"10.0.0.1:80": 1});
+    let route = |more: Value| {
+        let mut route = json!({"uri": "/a", "upstream": upstream(node())});
+        route.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        route
+    };
+    fixture.put("upstreams/u", upstream(node()));
+    let snapshot = fixture.put("routes/r", route(json!({})));
+    assert_eq!(checked(&fixture), ["route#r", "u"]);
+    assert!(self::upstream(&snapshot, "/a").passive.is_some());
+    // What a route cannot use is not checked, be it in force before or not.
+    fixture.put("routes/r", route(json!({"plugin_config_id": "none"})));
+    assert_eq!(checked(&fixture), ["u"]);
+    fixture.put("routes/s", route(json!({"plugin_config_id": "none", "desc": "new"})));
+    assert_eq!(checked(&fixture), ["u"]);
+    fixture.put("routes/s", route(json!({"status": 0})));
+    fixture.put("routes/r", route(json!({"upstream_id": "u"})));
+    assert_eq!(checked(&fixture), ["u"]);
+    // A name that is asked for keeps the nodes that are there, and their checks.
+    fixture.put("upstreams/u", upstream(json!({"a.com:80": 1})));
+    assert_eq!(fixture.engine.health.view("u").unwrap().targets[0].addr.port(), 80);
+    fixture.answer("a.com", &["10.0.0.7", "10.0.0.8"]);
+    assert_eq!(fixture.engine.health.view("u").unwrap().targets.len(), 2);
+    fixture.put("upstreams/u", json!({"nodes": node()}));
+    assert!(checked(&fixture).is_empty());
+}

@@ -50,9 +50,10 @@ pub(super) struct Plan {
 /// A request without its `Host`.
 #[derive(Debug)]
 struct Request {
-    before_host: String,
+    /// The request line.
+    first: String,
     has_host: bool,
-    after_host: String,
+    rest: String,
 }
 
 impl Plan {
@@ -97,14 +98,14 @@ impl Plan {
 
     /// The bytes that a node is sent.
     pub(super) fn request(&self, name: &str) -> Arc<[u8]> {
-        let Request { before_host, has_host, after_host } = &self.request;
+        let Request { first, has_host, rest } = &self.request;
         let bare_v6 = name.contains(':') && !name.starts_with('[');
         let host = match (has_host, bare_v6) {
             (true, _) => String::new(),
             (_, true) => format!("Host: [{name}]\r\n"),
             _ => format!("Host: {name}\r\n"),
         };
-        format!("{before_host}{host}{after_host}").into_bytes().into()
+        format!("{first}{host}{rest}").into_bytes().into()
     }
 }
 
@@ -145,9 +146,9 @@ impl Request {
     fn new(upstream: &str, check: &ActiveCheck) -> Self {
         let (method, path) = (check.http_method, target(&check.http_path));
         let mut request = Self {
-            before_host: format!("{method} {path} HTTP/1.1\r\n"),
+            first: format!("{method} {path} HTTP/1.1\r\n"),
             has_host: false,
-            after_host: String::new(),
+            rest: String::new(),
         };
         let mut has_length = false;
         for line in &check.req_headers {
@@ -159,17 +160,17 @@ impl Request {
             has_length |= name.eq_ignore_ascii_case("content-length");
             // A connection is for one probe only.
             if !name.eq_ignore_ascii_case("connection") {
-                request.after_host.push_str(line.trim());
-                request.after_host.push_str("\r\n");
+                request.rest.push_str(line.trim());
+                request.rest.push_str("\r\n");
             }
         }
         let body = &check.http_req_body;
         if !has_length && (!body.is_empty() || matches!(method, "POST" | "PUT" | "PATCH")) {
             // Writing to a String does not fail.
-            let _ = write!(request.after_host, "Content-Length: {}\r\n", body.len());
+            let _ = write!(request.rest, "Content-Length: {}\r\n", body.len());
         }
-        request.after_host.push_str("Connection: close\r\n\r\n");
-        request.after_host.push_str(body);
+        request.rest.push_str("Connection: close\r\n\r\n");
+        request.rest.push_str(body);
         request
     }
 }
@@ -239,7 +240,8 @@ mod tests {
     #[test]
     fn configuration_cannot_smuggle_a_request() {
         let active = json!({
-            "http_path": "/a b\r\nX: y", "req_headers": ["X: y\r\nZ: 1", "no header", ": x", "A: ok"],
+            "http_path": "/a b\r\nX: y",
+            "req_headers": ["X: y\r\nZ: 1", "no header", ": x", "A: ok"],
         });
         let expected =
             "GET /a%20b%0D%0AX:%20y HTTP/1.1\r\nHost: a\r\nA: ok\r\nConnection: close\r\n\r\n";

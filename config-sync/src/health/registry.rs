@@ -150,7 +150,9 @@ impl Registry {
             let room = checker.plan.concurrency.saturating_sub(checker.running.len());
             let ready = room.min(checker.waiting.len());
             let ready: Vec<u64> = checker.waiting.drain(..ready).collect();
-            ready.into_iter().for_each(|number| self.set_due(number, now));
+            for number in ready {
+                self.set_due(number, now);
+            }
         }
         match found {
             Found::Node(outcome, error) if is_current => {
@@ -171,6 +173,7 @@ impl Registry {
         let nodes = checker.upstream.nodes.iter().zip(&checker.of_node);
         let mut numbers: Vec<u64> =
             nodes.filter(|(node, _)| node.addr == report.addr).map(|(_, number)| *number).collect();
+        numbers.sort_unstable();
         numbers.dedup();
         for number in numbers {
             let why = log::Why { by: log::TRAFFIC, error: None };

@@ -43,9 +43,8 @@ impl Tls {
         let connector = cell.get_or_try_init(|| async {
             let trusted = self.trusted.clone();
             // Reads files.
-            let made = tokio::task::spawn_blocking(move || match verify {
-                true => verifying(trusted.as_deref()),
-                false => trusting(),
+            let made = tokio::task::spawn_blocking(move || {
+                if verify { verifying(trusted.as_deref()) } else { trusting() }
             });
             let config = made.await.map_err(io::Error::other)??;
             Ok::<_, io::Error>(Connector(TlsConnector::from(Arc::new(config))))

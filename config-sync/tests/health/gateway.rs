@@ -12,6 +12,7 @@ use osmia_config_sync::settings::{self, Overrides};
 use osmia_config_sync::sync::{self, SyncHandle};
 use osmia_core::health::Outcome;
 use osmia_core::snapshot::{Snapshot, Upstream};
+use osmia_tests::eventually;
 use osmia_tests::port::Reserved;
 use serde_json::{Value, json};
 
@@ -57,10 +58,18 @@ impl Gateway {
 
     /// Changes the resources, and waits until they are in force.
     pub fn change(&self, resources: &Value) {
-        let before = self.sync.current().source_revision;
+        let before = self.revision();
         write(self.folder.path(), resources);
         self.sync.reload();
-        self.until("the change", |snapshot| snapshot.source_revision > before);
+        // Not every change makes a new snapshot.
+        eventually("the change is in force", || self.revision() > before);
+    }
+
+    /// The revision of the store that has been applied.
+    fn revision(&self) -> u64 {
+        let (_, body) = self.control("/v1/osmia/status", "*/*");
+        let body: Value = serde_json::from_str(&body).unwrap();
+        body["store"]["revision"].as_u64().unwrap()
     }
 
     pub fn current(&self) -> Arc<Snapshot> {

@@ -61,7 +61,8 @@ fn a_node_that_dies_is_down_until_it_has_recovered() {
     let shown = gateway.nodes("/v1/healthcheck/upstreams/u");
     assert_eq!(shown[0]["status"], "healthy");
     let expected = json!({
-        "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": mortal.addr.port(), "status": "unhealthy",
+        "ip": "127.0.0.1", "hostname": "127.0.0.1", "port": mortal.addr.port(),
+        "status": "unhealthy",
         "counter": {"success": 0, "http_failure": 0, "tcp_failure": 2, "timeout_failure": 0},
     });
     assert_eq!(shown[1], expected);
@@ -217,8 +218,8 @@ fn upstreams_inline_are_checked_like_others() {
 fn nodes_are_asked_for_by_their_names() {
     let node = Node::new();
     let named = |host: &str, checks: Value| {
-        let nodes = [entry(host, node.addr)];
-        json!({"routes": [{"id": "r", "uri": "/a", "upstream": {"nodes": nodes, "checks": checks}}]})
+        let upstream = json!({"nodes": [entry(host, node.addr)], "checks": checks});
+        json!({"routes": [{"id": "r", "uri": "/a", "upstream": upstream}]})
     };
     let gateway = Gateway::new(&named("localhost", checks(json!({}))));
     assert!(node.request().contains("\r\nHost: localhost\r\n"));
