@@ -261,7 +261,7 @@ mod tests {
             (HashOn::Vars, "http_x", "failed to match pattern \"^((uri|"),
             (HashOn::Vars, "arg_", "failed to match pattern"),
             (HashOn::Vars, "URI", "failed to match pattern"),
-            (HashOn::Vars, "mqtt_client_id", "\"mqtt_client_id\""),
+            (HashOn::Vars, "mqtt_client_id", "mqtt_client_id is not supported"),
             (HashOn::Header, "a b", "failed to match pattern \"^[a-zA-Z0-9-_]+$\""),
             (HashOn::Cookie, "", "failed to match pattern"),
             (HashOn::VarsCombinations, "$uri$nope", "there is no variable \"$nope\""),

@@ -4,8 +4,8 @@
 //! Source: APISIX, admin-api.md#upstream (`chash`), `apisix/balancer/chash.lua`, and the library
 //! below it, lua-resty-balancer (`lib/resty/chash.lua`, `chash.c`). The node is the one that they
 //! pick for the same key and nodes. Two things differ: where points of two nodes coincide (a dozen
-//! among 320 000), the node that is configured first is taken, there it depends on the order of
-//! a Lua table; and the number of points is bounded.
+//! among 320 000), the node that is configured first is taken, there it depends on the order of a
+//! Lua table, which differs from process to process; and the number of points is bounded.
 //!
 //! The ring has all nodes with a weight, down or not, so that keys of the others stay where they
 //! are while a node is down: those of the node that is down go on to the next one on the ring.

@@ -1,5 +1,7 @@
 //! The expected nodes are what lua-resty-balancer 0.05 picked under LuaJIT, given ids and weights
-//! as `apisix/balancer/chash.lua` makes them.
+//! as `apisix/balancer/chash.lua` makes them. Where points of two nodes coincide, its choice differs
+//! from process to process; for the digests they were put in the order of the nodes, which changes
+//! 2 of the 10 000 keys of a thousand nodes.
 
 use std::fmt::Write;
 
@@ -97,7 +99,7 @@ fn many_points_as_in_the_library() {
         [3, 0, 6, 4], [6, 5, 7, 0], [2, 4, 6, 1], [3, 5, 1, 7], [5, 8, 9, 2], [9, 0, 6, 8],
         [4, 9, 8, 0],
     ]);
-    assert_eq!(digest(&upstream), 0x9132_10b8);
+    assert_eq!(digest(&upstream), 0x2d32_9efb);
 }
 
 #[test]
@@ -112,7 +114,7 @@ fn a_thousand_nodes_as_in_the_library() {
         [199, 643, 122], [8, 483, 620], [602, 865, 409], [692, 866, 219], [706, 300, 565],
         [10, 525, 59], [743, 89, 217], [175, 354, 929],
     ]);
-    assert_eq!(digest(&upstream), 0x01ae_6be6);
+    assert_eq!(digest(&upstream), 0x21ef_cbde);
 }
 
 #[test]
