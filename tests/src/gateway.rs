@@ -53,8 +53,13 @@ impl Gateway {
 
     /// Runs `osmia config` in its directory, on its Admin API, with the admin key.
     pub fn cli(&self, arguments: &[&str]) -> Ended {
+        self.command("config", arguments)
+    }
+
+    /// Runs another command that goes to the Admin API.
+    pub fn command(&self, name: &str, arguments: &[&str]) -> Ended {
         let admin = format!("http://{}", self.admin().addr);
-        let access = ["config", "--admin", &admin, "--key", crate::admin::KEY];
+        let access = [name, "--admin", &admin, "--key", crate::admin::KEY];
         run_in(self.config.directory.path(), &[&access[..], arguments].concat())
     }
 

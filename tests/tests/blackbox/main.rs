@@ -8,11 +8,13 @@
 )]
 
 mod access_log;
+mod balancing;
 mod bodies;
 mod clients;
 mod command_line;
 mod drain;
 mod fields;
+mod health;
 mod keepalive;
 mod limits;
 mod listeners;

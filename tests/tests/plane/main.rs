@@ -10,6 +10,7 @@
 
 mod access;
 mod cli;
+mod explain;
 mod faults;
 mod history;
 mod hostile;
