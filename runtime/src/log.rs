@@ -12,7 +12,7 @@ use osmia_core::snapshot::{Node, Route};
 use osmia_core::vars::{Variable, VariableSource};
 
 use crate::disk::LogSink;
-use crate::http::exchange::Attempts;
+use crate::http::attempts::Attempts;
 use crate::http::response::Delivery;
 
 /// A worker's access log.

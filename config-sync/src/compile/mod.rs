@@ -271,8 +271,9 @@ impl Compiler {
         }
     }
 
-    /// An upstream with its addresses. While names are asked for, and when they cannot be resolved
-    /// any more, the last version stays.
+    /// An upstream with its addresses. While names are asked for the last version stays. A name that
+    /// had addresses keeps them, so one that cannot be resolved is a new one: the nodes of before
+    /// are not those that are wanted.
     fn build(
         &mut self,
         round: &mut Round<'_>,
@@ -285,10 +286,9 @@ impl Compiler {
             Ok(upstream) => Ok(upstream),
             Err(NoNodes::Pending) => last.cloned().ok_or(Failure::NoNode),
             Err(NoNodes::Unresolved(reason)) => {
-                let serving = if last.is_some() { Serving::LastValid } else { Serving::Nothing };
                 let modified = round.state.get(user).map_or(0, |stored| stored.modified);
-                report(user, modified, &reason, serving, round.state);
-                last.cloned().ok_or(Failure::NoNode)
+                report(user, modified, &reason, Serving::Nothing, round.state);
+                Err(Failure::NoNode)
             }
         }
     }

@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 
 use osmia_core::reply::Failure;
 
-use super::exchange::{self, Attempts, Disposition};
+use super::attempts::Attempts;
+use super::exchange::{self, Disposition};
 use super::reply;
 use super::response::Delivery;
 use super::side::{self, wait_alone};
@@ -380,7 +381,7 @@ async fn refuse<N: Net>(
 ) -> Disposition {
     worker.stats.refused.add(1);
     tracing::info!(client = %down.client.addr, "{failure}");
-    let reply = reply::build(worker, failure, true, false);
+    let reply = reply::build(worker, failure, true, false, "");
     let delivery = Delivery {
         status: failure.status(),
         body_bytes: failure.body().1.len() as u64,

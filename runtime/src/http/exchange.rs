@@ -5,18 +5,18 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use osmia_config_sync::health::Report;
-use osmia_core::balancer::{self, Ask};
-use osmia_core::health::{Event, Outcome};
+use osmia_core::balancer;
+use osmia_core::health::Outcome;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
-use osmia_core::node_set::NodeSet;
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, Matched};
 use osmia_core::snapshot::{Balancer, Node, PassHost, Snapshot, Timeouts, Upstream};
 
+use super::attempts::Attempts;
+use super::balance::{self, Target};
 use super::connection::Downstream;
 use super::prebody;
 use super::reply;
@@ -92,70 +92,6 @@ pub async fn run<N: Net>(
     }
     down.eager_send = !may_defer(&exchange.delivery);
     disposition
-}
-
-/// What was tried to get a response; for retries and for the log.
-#[derive(Debug, Default)]
-pub struct Attempts<'s> {
-    /// The matched route.
-    pub matched: Option<Matched<'s>>,
-    /// Its upstream.
-    pub upstream: Option<&'s Upstream>,
-    /// The node last tried.
-    pub node: Option<&'s Node>,
-    /// Status of the last attempt: the node's, or what its failure amounts to.
-    pub status: u16,
-    /// Attempts before the last.
-    pub failed: Vec<FailedAttempt<'s>>,
-    /// Until the connection of the last attempt stood.
-    pub connect_time: Option<Duration>,
-    /// Nodes that failed.
-    tried: NodeSet,
-    /// Hash of the balancer's key, if it has one.
-    hash: u32,
-    /// The request, or a part of it, was handed to a connection in the last attempt.
-    sent: bool,
-    /// The last attempt used a kept connection.
-    reused: bool,
-    /// More of the body was read than is kept: the request cannot be repeated.
-    streamed: bool,
-    /// When the last attempt began, if somebody wants to know.
-    pub began: Option<Instant>,
-}
-
-/// An attempt that another one followed.
-#[derive(Debug)]
-pub struct FailedAttempt<'s> {
-    /// The node tried.
-    pub node: &'s Node,
-    /// What its failure amounts to.
-    pub status: u16,
-    /// How long it took; zero when nobody wants to know.
-    pub took: Duration,
-}
-
-impl<'s> Attempts<'s> {
-    /// The `Host` towards `node`.
-    pub fn host<'b>(&self, node: &'b Node, request: &RequestHead, buf: &'b [u8]) -> &'b [u8]
-    where
-        's: 'b,
-    {
-        let host = match self.upstream.map(|upstream| &upstream.pass_host) {
-            Some(PassHost::Node) => node.authority.as_bytes(),
-            Some(PassHost::Rewrite(host)) => host.as_bytes(),
-            Some(PassHost::Pass) | None => request.host.get(buf),
-        };
-        // An HTTP/1.0 client may leave it out; the upstream is spoken to in HTTP/1.1.
-        if host.is_empty() { node.authority.as_bytes() } else { host }
-    }
-
-    fn next(&mut self) {
-        if let Some(node) = self.node {
-            let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
-            self.failed.push(FailedAttempt { node, status: self.status, took });
-        }
-        self.began = self.began.map(|_| Instant::now());
-    }
 }
 
 struct Exchange<'a, 's, N: Net> {
@@ -294,14 +230,20 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             chash.key.append(&self.view(down, buf)?, &mut key);
             self.attempts.hash = balancer::hash(&key);
         }
-        let mut pick = self.pick(&target).ok_or(Failure::NoNode)?;
+        let mut pick =
+            balance::pick(self.worker, &target, &self.attempts).ok_or(Failure::NoNode)?;
         loop {
             let node = upstream.nodes.get(pick.index).ok_or(Failure::NoNode)?;
             let plan = Plan { node, target, fresh: replayed };
             let failure = match self.try_node(down, buf, plan).await {
                 Ok(delivered) => {
-                    self.release(upstream, &pick, true);
-                    self.observe(&target, &pick, Outcome::Status(self.attempts.status));
+                    balance::release(self.worker, upstream, &pick, true);
+                    balance::observe(
+                        self.worker,
+                        &target,
+                        &pick,
+                        Outcome::Status(self.attempts.status),
+                    );
                     return Ok(delivered);
                 }
                 Err(failure) => failure,
@@ -318,9 +260,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
                 self.attempts.next();
                 continue;
             }
-            self.release(upstream, &pick, failure.source() != Source::Upstream);
+            balance::release(self.worker, upstream, &pick, failure.source() != Source::Upstream);
             if failure.source() == Source::Upstream {
-                self.observe(&target, &pick, outcome_of(failure));
+                balance::observe(self.worker, &target, &pick, balance::outcome_of(failure));
             }
             let late = give_up.is_some_and(|at| self.worker.clock.now_ms() >= at);
             if !repeatable || retries == 0 || late {
@@ -328,49 +270,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             }
             retries -= 1;
             self.attempts.tried.insert(pick.index);
-            pick = self.pick(&target).ok_or(failure)?;
+            pick = balance::pick(self.worker, &target, &self.attempts).ok_or(failure)?;
             self.worker.stats.retries.add(1);
             self.attempts.next();
-        }
-    }
-
-    fn pick(&self, target: &Target<'s>) -> Option<Pick> {
-        let mut upstreams = self.worker.upstreams.borrow_mut();
-        let by_latency = target.upstream.balancer == Balancer::Ewma;
-        let ask = Ask {
-            tried: &self.attempts.tried,
-            down: target.down,
-            hash: self.attempts.hash,
-            now_ms: self.worker.clock.now_ms(),
-            random: if by_latency { upstreams.random() } else { 0 },
-        };
-        let index = upstreams.pick(target.upstream, &ask)?;
-        Some(Pick { index, began: by_latency.then(Instant::now) })
-    }
-
-    /// Tells the balancer, if it wants to know, that a try has ended.
-    fn release(&self, upstream: &Upstream, pick: &Pick, ok: bool) {
-        if upstream.balancer.follows_tries() {
-            let took = pick.began.map_or(Duration::ZERO, |began| began.elapsed());
-            let latency_us = took.as_micros() as u64;
-            let now_ms = self.worker.clock.now_ms();
-            let outcome = balancer::Outcome { latency_us, ok, now_ms };
-            self.worker.upstreams.borrow_mut().release(upstream, pick.index, outcome);
-        }
-    }
-
-    /// Tells the health checks of what they count: failures, and successes of a node that something
-    /// is counted against.
-    fn observe(&self, target: &Target<'s>, pick: &Pick, outcome: Outcome) {
-        let Some(passive) = &target.upstream.passive else { return };
-        let wanted = match passive.judge(outcome) {
-            None => false,
-            Some(Event::Success) => target.counted.is_some_and(|nodes| nodes.contains(pick.index)),
-            Some(_) => true,
-        };
-        if wanted && let Some(node) = target.upstream.nodes.get(pick.index) {
-            let upstream = target.upstream.slot;
-            self.worker.reports.report(Report { upstream, addr: node.addr, outcome, count: 1 });
         }
     }
 
@@ -601,7 +503,11 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             || self.worker.is_draining()
             || failure.source() == Source::Downstream;
         let head_only = self.request.is_head(buf.bytes());
-        let reply = reply::build(self.worker, failure, close, head_only);
+        let statuses = match failure.source() {
+            Source::Upstream => self.attempts.statuses(),
+            _ => String::new(),
+        };
+        let reply = reply::build(self.worker, failure, close, head_only, &statuses);
         self.delivery.status = failure.status();
         self.delivery.sent_bytes = reply.len() as u64;
         self.delivery.body_bytes = if head_only { 0 } else { failure.body().1.len() as u64 };
@@ -622,33 +528,6 @@ struct Plan<'a> {
     target: Target<'a>,
     /// Do not use a kept connection.
     fresh: bool,
-}
-
-/// Where a request goes.
-#[derive(Clone, Copy)]
-struct Target<'a> {
-    upstream: &'a Upstream,
-    /// Its nodes that are taken to be down.
-    down: Option<&'a NodeSet>,
-    /// Its nodes of which the health checks want to know successes.
-    counted: Option<&'a NodeSet>,
-    timeouts: Timeouts,
-    websocket: bool,
-}
-
-/// A node that a balancer chose.
-struct Pick {
-    index: usize,
-    /// When, if the balancer wants to know.
-    began: Option<Instant>,
-}
-
-/// What a failed try is to the health checks (`apisix/balancer.lua`).
-fn outcome_of(failure: Failure) -> Outcome {
-    match failure {
-        Failure::ConnectTimeout | Failure::SendTimeout | Failure::ReadTimeout => Outcome::Timeout,
-        _ => Outcome::TcpFailure,
-    }
 }
 
 fn connect_failure(error: &io::Error) -> Failure {

@@ -16,6 +16,8 @@
 //! response, pass it on) and its [`side`] (upload the request's body, or watch for the client
 //! going away). Every wait of the main direction polls both.
 
+pub mod attempts;
+pub mod balance;
 pub mod connection;
 pub mod exchange;
 pub mod prebody;

@@ -7,11 +7,18 @@ use crate::buf::Buf;
 use crate::net::Net;
 use crate::worker::Worker;
 
-/// The complete reply for `failure`. `head_only`: without its body, as for `HEAD`.
-pub fn build<N: Net>(worker: &Worker<N>, failure: Failure, close: bool, head_only: bool) -> Buf {
+/// The complete reply for `failure`. `head_only`: without its body, as for `HEAD`. `statuses`: those
+/// of all attempts, empty when no node is to blame.
+pub fn build<N: Net>(
+    worker: &Worker<N>,
+    failure: Failure,
+    close: bool,
+    head_only: bool,
+    statuses: &str,
+) -> Buf {
     let (media_type, body) = failure.body();
     let status = failure.status();
-    let mut buf = Buf::with_room(512 + body.len());
+    let mut buf = Buf::with_room(512 + body.len() + statuses.len());
     buf.put(b"HTTP/1.1 ");
     buf.put(status.to_string().as_bytes());
     buf.put(b" ");
@@ -24,6 +31,10 @@ pub fn build<N: Net>(worker: &Worker<N>, failure: Failure, close: bool, head_onl
     buf.put(body.len().to_string().as_bytes());
     buf.put(b"\r\nServer: ");
     buf.put(worker.settings.server.as_bytes());
+    if !statuses.is_empty() {
+        buf.put(b"\r\nX-APISIX-Upstream-Status: ");
+        buf.put(statuses.as_bytes());
+    }
     buf.put(if close { b"\r\nConnection: close\r\n\r\n" } else { b"\r\n\r\n" });
     if !head_only {
         buf.put(body.as_bytes());
