@@ -1,4 +1,4 @@
-//! The expected nodes are what lua-resty-balancer 0.05 picked under LuaJIT, given ids and weights
+//! The expected nodes are what lua-resty-balancer 0.05 picked under `LuaJIT`, given ids and weights
 //! as `apisix/balancer/chash.lua` makes them. Where points of two nodes coincide, its choice differs
 //! from process to process; for the digests they were put in the order of the nodes, which changes
 //! 2 of the 10 000 keys of a thousand nodes.
@@ -140,7 +140,7 @@ fn shares_follow_the_weights() {
         counts[order(&upstream, &format!("{key}"), 1)[0]] += 1.0 / 20_000.0;
     }
     for (count, share) in counts.iter().zip([0.125, 0.375, 0.5]) {
-        assert!((*count - share as f64).abs() < 0.05, "{counts:?}");
+        assert!((*count - share).abs() < 0.05, "{counts:?}");
     }
 }
 
