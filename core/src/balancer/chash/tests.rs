@@ -1,9 +1,9 @@
 //! The expected nodes are what lua-resty-balancer 0.05 picked under `LuaJIT`, given ids and weights
 //! as `apisix/balancer/chash.lua` makes them.
 //!
-//! Where points of two nodes coincide, the library's choice differs from process to process. For the
-//! digests they were put in the order of the nodes, which changes 2 of the 10 000 keys of a thousand
-//! nodes.
+//! Where points of two nodes coincide, the library's choice differs from process to process. For
+//! the digests they were put in the order of the nodes, which changes 2 of the 10 000 keys of a
+//! thousand nodes.
 
 use std::fmt::Write;
 
