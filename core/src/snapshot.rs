@@ -189,7 +189,7 @@ impl Upstream {
     }
 }
 
-/// Which compilation of an upstream this is: a later one has a higher number, whatever the upstream.
+/// Which compilation of an upstream this is; a later one has a higher number, of any upstream.
 ///
 /// Balancer states notice by it that nodes have changed, without comparing them at each pick. All
 /// versions are equal, so that what was compiled anew with the same result is equal as a whole.

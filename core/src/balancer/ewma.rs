@@ -51,7 +51,7 @@ impl Ewma {
         if ask.tried.is_empty() {
             let level = self.levels.first()?;
             let (one, other) = two_of(level.len(), ask.random);
-            return self.better(*level.get(one)?, *level.get(other)?, ask.now_ms);
+            return Some(self.better(*level.get(one)?, *level.get(other)?, ask.now_ms));
         }
         self.levels.iter().find_map(|level| self.pick_untried(level, ask))
     }
@@ -59,13 +59,14 @@ impl Ewma {
     fn pick_untried(&self, level: &[u32], ask: &Ask<'_>) -> Option<usize> {
         let untried = || level.iter().filter(|index| is_untried(ask.tried, **index));
         let (one, other) = two_of(untried().count(), ask.random);
-        self.better(*untried().nth(one)?, *untried().nth(other)?, ask.now_ms)
+        Some(self.better(*untried().nth(one)?, *untried().nth(other)?, ask.now_ms))
     }
 
     #[inline]
-    fn better(&self, one: u32, other: u32, now_ms: u64) -> Option<usize> {
+    fn better(&self, one: u32, other: u32, now_ms: u64) -> usize {
         let rank = |index: u32| self.nodes.get(index as usize).rank(now_ms);
-        Some(if rank(one) > rank(other) { other } else { one } as usize)
+        let better = if rank(one) > rank(other) { other } else { one };
+        better as usize
     }
 
     /// Takes the latency of a try into the node's average. A failure counts only if it makes the

@@ -1,7 +1,9 @@
-//! The expected nodes are what lua-resty-balancer 0.05 picked under LuaJIT, given ids and weights
-//! as `apisix/balancer/chash.lua` makes them. Where points of two nodes coincide, its choice differs
-//! from process to process; for the digests they were put in the order of the nodes, which changes
-//! 2 of the 10 000 keys of a thousand nodes.
+//! The expected nodes are what lua-resty-balancer 0.05 picked under `LuaJIT`, given ids and weights
+//! as `apisix/balancer/chash.lua` makes them.
+//!
+//! Where points of two nodes coincide, the library's choice differs from process to process. For
+//! the digests they were put in the order of the nodes, which changes 2 of the 10 000 keys of a
+//! thousand nodes.
 
 use std::fmt::Write;
 
@@ -135,12 +137,12 @@ fn keys_of_a_node_that_is_down_go_to_the_next_and_the_others_stay() {
 #[test]
 fn shares_follow_the_weights() {
     let upstream = upstream(chash(), nodes_with(&[(1, 0), (3, 0), (4, 0)]));
-    let mut counts = [0.0; 3];
+    let mut counts = [0.0_f64; 3];
     for key in 0..20_000 {
         counts[order(&upstream, &format!("{key}"), 1)[0]] += 1.0 / 20_000.0;
     }
     for (count, share) in counts.iter().zip([0.125, 0.375, 0.5]) {
-        assert!((*count - share as f64).abs() < 0.05, "{counts:?}");
+        assert!((count - share).abs() < 0.05, "{counts:?}");
     }
 }
 
