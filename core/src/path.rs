@@ -54,7 +54,15 @@ impl Normalized<'_> {
 
 impl PathOptions {
     /// Normalises `path`, which is the target without arguments; `*` and an empty path are allowed.
+    #[inline]
     pub fn normalize<'a>(&self, path: &'a [u8]) -> Result<Normalized<'a>, PathError> {
+        if *self == Self::default() && is_normal(path) {
+            return Ok(Normalized { uri: path.into(), for_routes: None });
+        }
+        self.normalize_odd(path)
+    }
+
+    fn normalize_odd(self, path: &[u8]) -> Result<Normalized<'_>, PathError> {
         if path.is_empty() || path == b"*" {
             let uri = if path.is_empty() { b"/" } else { path };
             return Ok(Normalized { uri: uri.into(), for_routes: None });

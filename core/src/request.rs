@@ -36,6 +36,7 @@ pub struct RequestVariables<'a> {
 
 impl<'a> RequestVariables<'a> {
     /// Appends the value of `variable`; `false` when it is not set, or not the request's.
+    #[inline]
     pub fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let request = self.request;
         match variable {
@@ -158,7 +159,8 @@ pub struct View<'a> {
     method: &'a str,
     limits: BodyLimits,
     body: BodyState<'a>,
-    body_variables: OnceCell<BodyVars<'a>>,
+    /// Few routes ask for one.
+    body_variables: OnceCell<Box<BodyVars<'a>>>,
     scratch: RefCell<Vec<u8>>,
     /// The route that serves it, once there is one: for its parameters.
     pub matched: Option<Matched<'a>>,
@@ -166,6 +168,7 @@ pub struct View<'a> {
 
 impl<'a> View<'a> {
     /// Looks at a request; its path may be one that is refused.
+    #[inline]
     pub fn new(head: RequestVariables<'a>, options: &ViewOptions) -> Result<Self, PathError> {
         let (path, _query) = path::split_query(head.request.path_query.get(head.buf));
         let (host, _port) = split_port(head.request.host.get(head.buf));
@@ -223,6 +226,7 @@ impl<'a> View<'a> {
 }
 
 impl Request for View<'_> {
+    #[inline]
     fn host(&self) -> &[u8] {
         &self.host
     }
@@ -231,10 +235,12 @@ impl Request for View<'_> {
         self.head.request.host.get(self.head.buf)
     }
 
+    #[inline]
     fn path(&self) -> &[u8] {
         self.path.for_routes()
     }
 
+    #[inline]
     fn method(&self) -> &str {
         self.method
     }
@@ -272,7 +278,7 @@ impl VariableSource for View<'_> {
     }
 
     fn body_value(&self, variable: &Variable) -> BodyValue<'_> {
-        self.body_variables.get_or_init(|| self.body_variables()).value(variable)
+        self.body_variables.get_or_init(|| Box::new(self.body_variables())).value(variable)
     }
 }
 

@@ -65,7 +65,8 @@ impl AccessLog {
     /// Adds the line of one request.
     pub fn write(&self, record: &Record<'_>) {
         let mut batch = self.batch.borrow_mut();
-        self.format.write_line(&Line { log: self, record }, &mut batch);
+        let request = record.request_variables();
+        self.format.write_line(&Line { log: self, record, request }, &mut batch);
         if batch.len() >= self.batch_bytes {
             self.hand_over(&mut batch);
         }
@@ -122,6 +123,7 @@ pub struct Record<'a> {
 struct Line<'a> {
     log: &'a AccessLog,
     record: &'a Record<'a>,
+    request: RequestVariables<'a>,
 }
 
 impl VariableSource for Line<'_> {
@@ -136,7 +138,7 @@ impl VariableSource for Line<'_> {
                 request_id(out, ids.u128(..))
             }
             _ => {
-                record.append_request(variable, out)
+                self.append_request(variable, out)
                     || record.append_response(variable, out)
                     || record.append_upstream(variable, out)
             }
@@ -144,16 +146,20 @@ impl VariableSource for Line<'_> {
     }
 }
 
-impl Record<'_> {
+impl Line<'_> {
     fn append_request(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         match variable {
-            Variable::RequestLength => number(out, self.request.len as u64 + self.body_received),
+            Variable::RequestLength => {
+                number(out, self.record.request.len as u64 + self.record.body_received)
+            }
             Variable::Pid => number(out, u64::from(std::process::id())),
-            _ => self.request_variables().append(variable, out),
+            _ => self.request.append(variable, out),
         }
     }
+}
 
-    fn request_variables(&self) -> RequestVariables<'_> {
+impl<'a> Record<'a> {
+    fn request_variables(&self) -> RequestVariables<'a> {
         RequestVariables {
             request: self.request,
             buf: self.buf,

@@ -13,7 +13,7 @@ use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, Matched};
-use osmia_core::snapshot::{Balancer, Node, PassHost, Snapshot, Timeouts, Upstream};
+use osmia_core::snapshot::{Balancer, Node, Snapshot, Upstream};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
