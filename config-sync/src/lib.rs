@@ -20,6 +20,8 @@
 pub mod admin;
 pub mod compile;
 pub mod control;
+pub mod discovery;
+pub mod dns;
 pub mod engine;
 mod env;
 pub mod http_server;

@@ -71,6 +71,21 @@ fn write(plane: &Plane) -> String {
         "1 when the store is reached but its contents as a whole cannot be used",
         u64::from(source.reachable && source.problem.is_some()),
     );
+    page.counter(
+        "osmia_dns_questions_total",
+        "Questions sent to DNS servers",
+        state.lookups.questions(),
+    );
+    page.counter(
+        "osmia_lookup_failures_total",
+        "Lookups of names and services that nobody could answer",
+        state.lookups.failures(),
+    );
+    page.one(
+        "osmia_lookups_stale",
+        "Names and services that are used with earlier addresses, since there is no answer now",
+        state.lookups.stale(),
+    );
     page.text
 }
 
@@ -93,6 +108,12 @@ struct Page {
 impl Page {
     fn one(&mut self, name: &str, help: &str, value: u64) {
         self.gauge(name, help, None, [(String::new(), value)]);
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} counter");
+        let _ = writeln!(self.text, "{name} {value}");
     }
 
     /// Values of one metric by the value of its only label, which needs no escapes.
