@@ -26,6 +26,7 @@ pub(super) struct DnsSource {
     options: Options,
     order: Arc<[DnsRecords]>,
     counters: Arc<Counters>,
+    finder: Arc<Finder>,
     watch: Watch<Arc<Service>, Vec<Node>>,
 }
 
@@ -40,22 +41,14 @@ impl DnsSource {
         // server says.
         let options = Options { hosts: None, valid: None, ..Options::new(&servers) };
         let order: Arc<[DnsRecords]> = settings.order.as_slice().into();
-        let ask = ask(&options, &order, &counters);
-        let watch = Watch::new(ask, Arc::clone(&counters));
-        Self { options, order, counters, watch }
+        let finder = Finder::new(&options, &order, &counters);
+        let watch = Watch::new(ask(&finder), Arc::clone(&counters));
+        Self { options, order, counters, finder, watch }
     }
 }
 
-fn ask(
-    options: &Options,
-    order: &Arc<[DnsRecords]>,
-    counters: &Arc<Counters>,
-) -> Ask<Arc<Service>, Vec<Node>> {
-    let finder = Arc::new(Finder {
-        client: Client::new(options, Arc::clone(counters)),
-        order: Arc::clone(order),
-        last: Mutex::default(),
-    });
+fn ask(finder: &Arc<Finder>) -> Ask<Arc<Service>, Vec<Node>> {
+    let finder = Arc::clone(finder);
     Arc::new(move |service| {
         let finder = Arc::clone(&finder);
         Box::pin(async move { finder.nodes(&service.name).await })
@@ -70,10 +63,14 @@ impl Source for DnsSource {
 
     fn forget(&mut self, service: &Arc<Service>) {
         self.watch.forget(service);
+        if let Some((host, _)) = split(&service.name) {
+            self.finder.last().remove(host);
+        }
     }
 
     fn refresh(&mut self) {
-        self.watch.refresh(ask(&self.options, &self.order, &self.counters));
+        self.finder = Finder::new(&self.options, &self.order, &self.counters);
+        self.watch.refresh(ask(&self.finder));
     }
 
     fn is_waiting(&self) -> bool {
@@ -94,6 +91,14 @@ struct Finder {
 }
 
 impl Finder {
+    fn new(options: &Options, order: &Arc<[DnsRecords]>, counters: &Arc<Counters>) -> Arc<Self> {
+        Arc::new(Self {
+            client: Client::new(options, Arc::clone(counters)),
+            order: Arc::clone(order),
+            last: Mutex::default(),
+        })
+    }
+
     async fn nodes(&self, service: &str) -> Outcome<Vec<Node>> {
         let (host, port) = split(service).ok_or_else(|| {
             Miss::absent(format!("service_name \"{service}\" is neither host nor host:port"))

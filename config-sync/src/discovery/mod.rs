@@ -149,14 +149,14 @@ impl Lookups {
             let change = |(name, answer): (_, Result<_, _>)| {
                 (Subject::Name(name), answer.map(Known::Addresses))
             };
-            changes.into_iter().map(change).collect()
+            changes.into_iter().map(change).collect::<Vec<_>>()
         });
         let services = self.sources.iter_mut().map(|(_, source)| {
             let changed = source.changed().map(|changes| {
                 let change = |(service, answer): (_, Result<_, _>)| {
                     (Subject::Service(service), answer.map(Known::Nodes))
                 };
-                changes.into_iter().map(change).collect()
+                changes.into_iter().map(change).collect::<Vec<_>>()
             });
             changed.boxed()
         });

@@ -127,7 +127,7 @@ async fn a_name_that_appears_is_found() {
     world.until(&name, |answer| answer == &Err("no such name".into())).await;
     server.set(vec![a("later.test.", 60, "10.0.0.1")]);
     world.until_known(&name, &["10.0.0.1"]).await;
-    assert_eq!((world.counters.failures(), world.counters.stale()), (0, 0));
+    assert_eq!(world.counters.stale(), 0);
 }
 
 #[tokio::test]
@@ -217,9 +217,12 @@ async fn services_follow_their_records_and_the_last_type_goes_first() {
     let mut world = World::new(&at(&server, ""), &[name.clone(), service("no:port:here")]);
     world.until_known(&name, &["10.0.0.1:80 1/0"]).await;
     world.until(&service("no:port:here"), Result::is_err).await;
-    server.set(vec![a("s.test.", 0, "10.0.0.2")]);
-    world.until_known(&name, &["10.0.0.2:80 1/0"]).await;
-    assert_eq!(server.asked("s.test.", RecordType::SRV), 1);
+    let asked = server.asked("s.test.", RecordType::SRV);
+    for (ip, row) in [("10.0.0.2", "10.0.0.2:80 1/0"), ("10.0.0.3", "10.0.0.3:80 1/0")] {
+        server.set(vec![a("s.test.", 0, ip)]);
+        world.until_known(&name, &[row]).await;
+    }
+    assert_eq!(server.asked("s.test.", RecordType::SRV), asked);
     server.set(vec![a("t.test.", 0, "::9"), srv("s.test.", 0, (1, 2, 3), "t.test.")]);
     world.until_known(&name, &["::9:80 2/-1"]).await;
     // A target that cannot be asked for makes it a failure: the nodes are not known to be gone.
@@ -294,10 +297,9 @@ fn what_changes_in_the_dns_changes_what_is_served() {
         - {id: 2, uri: /b, upstream: {nodes: {'a.test:80': 1}}}\n\
         - {id: 3, uri: /s, upstream: {service_name: s.test, discovery_type: dns}}\n#END\n";
     let plane = Plane::start(at(&server, ""), resources);
-    // All of it is there from the start, and was asked for once.
-    assert_eq!(plane.nodes("/a").unwrap(), ["10.0.0.1:80"]);
-    assert_eq!(plane.nodes("/b").unwrap(), ["10.0.0.1:80"]);
-    assert_eq!(plane.nodes("/s").unwrap(), ["10.0.1.1:81"]);
+    plane.until("/a", &["10.0.0.1:80"]);
+    plane.until("/b", &["10.0.0.1:80"]);
+    plane.until("/s", &["10.0.1.1:81"]);
     server.set(vec![
         a("a.test.", 1, "10.0.0.2"),
         a("a.test.", 1, "10.0.0.3"),
