@@ -243,7 +243,7 @@ mod tests {
     #[test]
     fn log_lines_name_a_few_users() {
         let users = |count: u32| -> BTreeSet<Key> {
-            (0..count).map(|n| Key::new(Kind::Route, n.to_string())).collect()
+            (0..count).map(|n| Key::new(Kind::Route, &n.to_string())).collect()
         };
         assert_eq!(shown(&users(3)).matches(", ").count(), 2);
         assert!(shown(&users(5)).ends_with(" and 2 more"), "{}", shown(&users(5)));
