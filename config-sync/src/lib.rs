@@ -23,6 +23,8 @@ pub mod admin;
 mod any_certificate;
 pub mod compile;
 pub mod control;
+pub mod discovery;
+pub mod dns;
 pub mod engine;
 mod env;
 mod explain;

@@ -7,6 +7,8 @@ use ahash::HashMap;
 use bytes::Bytes;
 use osmia_core::resource::{Key, Kind};
 
+use crate::dns::Counters;
+
 /// One resource as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
@@ -68,6 +70,8 @@ pub struct State {
     /// The last valid text of what is not valid now.
     pub(crate) fallback: HashMap<Key, Bytes>,
     pub(crate) source: SourceStatus,
+    /// What has been looked up so far.
+    pub(crate) lookups: Arc<Counters>,
 }
 
 impl State {

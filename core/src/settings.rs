@@ -63,6 +63,10 @@ pub struct Settings {
     pub control: Option<SocketAddr>,
     /// `apisix.status`: the status endpoint, default `127.0.0.1:7085`; `None`: off.
     pub status: Option<SocketAddr>,
+    /// How the names of nodes are looked up.
+    pub dns: DnsSettings,
+    /// `discovery`: where the nodes of services are asked for.
+    pub discovery: DiscoverySettings,
 }
 
 /// One listening address.
@@ -278,6 +282,79 @@ pub struct ResourceSettings {
     pub stream: bool,
     /// `apisix.router.http`, default `radixtree_host_uri`.
     pub router: crate::router::Mode,
+}
+
+/// How names are looked up (`apisix.dns_resolver` and what is beside it).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsSettings {
+    /// `dns_resolver`; default: the system's.
+    pub servers: DnsServers,
+    /// `dns_resolver_valid`: how long an answer holds, in place of its own TTL.
+    pub valid: Option<Duration>,
+    /// `resolver_timeout`: how long one name may take; default 5 seconds.
+    pub timeout: Duration,
+    /// `enable_resolv_search_opt`: whether the search domains of `resolv.conf` are used; default
+    /// true.
+    pub search: bool,
+    /// `enable_ipv6`: whether IPv6 addresses are asked for; default true.
+    pub ipv6: bool,
+}
+
+/// Which DNS servers are asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DnsServers {
+    /// These; search domains are the system's.
+    Listed(Vec<SocketAddr>),
+    /// The ones in a file like `/etc/resolv.conf`, with its search domains.
+    File(PathBuf),
+}
+
+impl DnsServers {
+    /// The system's file.
+    pub const SYSTEM: &str = "/etc/resolv.conf";
+
+    /// The system's servers.
+    pub fn system() -> Self {
+        Self::File(Self::SYSTEM.into())
+    }
+}
+
+/// `discovery`: what an upstream's `discovery_type` can be.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct DiscoverySettings {
+    /// `dns`.
+    pub dns: Option<DnsDiscovery>,
+}
+
+impl DiscoverySettings {
+    /// The types that are configured.
+    pub fn types(&self) -> Vec<&'static str> {
+        self.dns.iter().map(|_| "dns").collect()
+    }
+}
+
+/// `discovery.dns` (APISIX, discovery/dns.md).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DnsDiscovery {
+    /// `servers` or `resolv_conf`.
+    pub servers: DnsServers,
+    /// `order`: which records are asked for, the first that exist count.
+    pub order: Vec<DnsRecords>,
+}
+
+/// An entry of `discovery.dns.order`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DnsRecords {
+    /// Those that were found the last time.
+    Last,
+    /// Targets with port, weight and priority.
+    Srv,
+    /// IPv4 addresses.
+    A,
+    /// IPv6 addresses.
+    Aaaa,
+    /// Another name.
+    Cname,
 }
 
 impl ConfigProvider {

@@ -22,12 +22,12 @@ use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::{self, Upstream};
 
-pub use names::{Answer, Resolve, SystemResolver, ask};
 use nodes::NoNodes;
 use parse::{Parsed, Typed};
 use upstreams::Builder;
 pub use upstreams::{CheckChange, Checked};
 
+use crate::discovery::{Answer, Subject};
 use crate::references::dependencies;
 use crate::state::{Quarantined, Serving, State, Stored};
 
@@ -130,25 +130,20 @@ impl Compiler {
         self.run(Round { state, before, changed: false }, &dirty)
     }
 
-    /// Takes the addresses of names. Whether [`Compiler::router`] is another one now.
-    pub fn resolved(&mut self, state: &mut State, answers: Vec<(Arc<str>, Answer)>) -> bool {
+    /// Takes what became of names and services. Whether [`Compiler::router`] is another one now.
+    pub fn resolved(&mut self, state: &mut State, answers: Vec<(Subject, Answer)>) -> bool {
         let mut dirty = Dirty::new();
-        for (name, answer) in answers {
-            for user in self.builder.names.answer(&name, answer) {
+        for (subject, answer) in answers {
+            for user in self.builder.names.answer(&subject, answer) {
                 mark(state, &user, &mut dirty);
             }
         }
         self.run(Round { state, before: HashMap::default(), changed: false }, &dirty)
     }
 
-    /// Names whose addresses are wanted and have not been asked for.
-    pub fn unasked_names(&mut self) -> Vec<Arc<str>> {
-        self.builder.names.take_unasked()
-    }
-
-    /// All names in use, to be asked for again; with `failed`, only those without an address.
-    pub fn names(&self, failed: bool) -> Vec<Arc<str>> {
-        self.builder.names.all(failed)
+    /// What is to be looked up from now on, and what no more; the latter goes first.
+    pub fn subjects(&mut self) -> (Vec<Subject>, Vec<Subject>) {
+        (self.builder.names.take_unasked(), self.builder.names.take_unused())
     }
 
     fn run(&mut self, mut round: Round<'_>, dirty: &Dirty) -> bool {

@@ -1,66 +1,30 @@
-//! Names of nodes and their addresses.
+//! Names of nodes and services, and what is known of them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::io;
-use std::net::{IpAddr, ToSocketAddrs};
+use std::net::IpAddr;
 use std::sync::Arc;
 
-use osmia_core::resource::Key;
+use osmia_core::resource::{Key, Node};
 
-/// Most addresses of one name that are used.
-const ADDRESSES_MAX: usize = 64;
-
-/// Finds the addresses of a host name. May block; never called on a worker or while configuration
-/// is compiled.
-pub trait Resolve: Send + Sync {
-    /// At least one address, or why there is none.
-    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>>;
-}
-
-/// The system's resolver (`getaddrinfo`), with `/etc/hosts` and search domains.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct SystemResolver;
-
-impl Resolve for SystemResolver {
-    fn resolve(&self, host: &str) -> io::Result<Vec<IpAddr>> {
-        Ok((host, 0).to_socket_addrs()?.map(|addr| addr.ip()).collect())
-    }
-}
-
-/// What became of asking for one name.
-pub type Answer = Result<Vec<IpAddr>, Arc<str>>;
-
-/// Asks `resolver` for a name: IPv4 addresses if there are any, otherwise IPv6, sorted so that the
-/// resolver's rotation is not taken for a change.
-pub fn ask(resolver: &dyn Resolve, host: &str) -> Answer {
-    match resolver.resolve(host) {
-        Ok(all) => preferred(&all).ok_or_else(|| "the name has no address".into()),
-        Err(error) => Err(error.to_string().into()),
-    }
-}
-
-fn preferred(all: &[IpAddr]) -> Option<Vec<IpAddr>> {
-    let has_v4 = all.iter().any(IpAddr::is_ipv4);
-    let mut chosen: Vec<_> = all.iter().copied().filter(|ip| ip.is_ipv4() == has_v4).collect();
-    chosen.sort_unstable();
-    chosen.dedup();
-    chosen.truncate(ADDRESSES_MAX);
-    (!chosen.is_empty()).then_some(chosen)
-}
+use crate::discovery::{Answer, Known, Service, Subject};
 
 /// The answers so far, and who wants to know.
 #[derive(Debug, Default)]
 pub(super) struct Names {
-    known: HashMap<Arc<str>, Named>,
-    by_user: HashMap<Key, Vec<Arc<str>>>,
-    /// Names that nobody has asked for yet.
-    unasked: Vec<Arc<str>>,
+    known: HashMap<Subject, Named>,
+    by_user: HashMap<Key, Vec<Subject>>,
+    /// What nobody has asked for yet.
+    unasked: Vec<Subject>,
+    /// What nobody uses any more.
+    unused: Vec<Subject>,
 }
 
 #[derive(Debug, Default)]
 struct Named {
     /// `None` until there is an answer.
     answer: Option<Answer>,
+    /// Whether the answer is an earlier one, since there is none now.
+    stale: bool,
     /// The resources to compile again when the answer changes.
     users: BTreeSet<Key>,
 }
@@ -80,69 +44,112 @@ impl Names {
         if let Ok(ip) = host.parse() {
             return Ok(vec![ip]);
         }
-        let name = match self.known.get_key_value(host) {
-            Some((name, _)) => Arc::clone(name),
-            None => Arc::from(host),
-        };
-        let named = self.known.entry(Arc::clone(&name)).or_insert_with(|| {
-            self.unasked.push(Arc::clone(&name));
+        match self.known(Subject::Name(host.into()), user)? {
+            Known::Addresses(ips) => Ok(ips),
+            Known::Nodes(_) => Err(NoAddress::Pending),
+        }
+    }
+
+    /// The nodes of a service, on behalf of `user`.
+    pub(super) fn nodes(&mut self, service: Service, user: &Key) -> Result<Vec<Node>, NoAddress> {
+        match self.known(Subject::Service(Arc::new(service)), user)? {
+            Known::Nodes(nodes) => Ok(nodes),
+            Known::Addresses(_) => Err(NoAddress::Pending),
+        }
+    }
+
+    fn known(&mut self, subject: Subject, user: &Key) -> Result<Known, NoAddress> {
+        // One text for all who use it.
+        let known = self.known.get_key_value(&subject).map(|(known, _)| known.clone());
+        let subject = known.unwrap_or(subject);
+        let named = self.known.entry(subject.clone()).or_insert_with(|| {
+            self.unasked.push(subject.clone());
             Named::default()
         });
         named.users.insert(user.clone());
         let used = self.by_user.entry(user.clone()).or_default();
-        if !used.contains(&name) {
-            used.push(name);
+        if !used.contains(&subject) {
+            used.push(subject);
         }
         match &named.answer {
             None => Err(NoAddress::Pending),
-            Some(Ok(ips)) => Ok(ips.clone()),
+            Some(Ok(known)) => Ok(known.clone()),
             Some(Err(reason)) => Err(NoAddress::Failed(Arc::clone(reason))),
         }
     }
 
-    /// The names to ask for, which is everybody's only once.
-    pub(super) fn take_unasked(&mut self) -> Vec<Arc<str>> {
-        std::mem::take(&mut self.unasked)
+    /// What to ask for, which is everybody's only once.
+    pub(super) fn take_unasked(&mut self) -> Vec<Subject> {
+        let mut unasked = std::mem::take(&mut self.unasked);
+        unasked.retain(|subject| self.known.contains_key(subject));
+        unasked
     }
 
-    /// All names, to be asked for again; with `failed`, only those without an address.
-    pub(super) fn all(&self, failed: bool) -> Vec<Arc<str>> {
-        let wanted =
-            |(_, named): &(&Arc<str>, &Named)| !failed || matches!(named.answer, Some(Err(_)));
-        self.known.iter().filter(wanted).map(|(name, _)| Arc::clone(name)).collect()
+    /// What not to ask for any more. It may have come into use again, and is then among
+    /// [`Self::take_unasked`].
+    pub(super) fn take_unused(&mut self) -> Vec<Subject> {
+        std::mem::take(&mut self.unused)
     }
 
     /// Takes an answer; the resources that it changes something for.
     ///
-    /// A name that had addresses keeps them when it cannot be resolved any more.
-    pub(super) fn answer(&mut self, name: &str, answer: Answer) -> BTreeSet<Key> {
-        let Some(named) = self.known.get_mut(name) else { return BTreeSet::new() };
-        let stale = matches!((&named.answer, &answer), (Some(Ok(_)), Err(_)));
-        if stale || named.answer.as_ref() == Some(&answer) {
+    /// What was known stays in use when it cannot be looked up any more.
+    pub(super) fn answer(&mut self, subject: &Subject, answer: Answer) -> BTreeSet<Key> {
+        let Some(named) = self.known.get_mut(subject) else { return BTreeSet::new() };
+        match (&named.answer, &answer) {
+            (Some(Ok(_)), Err(reason)) => {
+                if !std::mem::replace(&mut named.stale, true) {
+                    let users = shown(&named.users);
+                    tracing::warn!(
+                        name = %subject,
+                        used_by = users,
+                        "cannot be looked up any more, the last addresses stay in use: {reason}"
+                    );
+                }
+                return BTreeSet::new();
+            }
+            (_, Ok(_)) if std::mem::take(&mut named.stale) => {
+                tracing::info!(name = %subject, "can be looked up again");
+            }
+            _ => {}
+        }
+        if named.answer.as_ref() == Some(&answer) {
             return BTreeSet::new();
         }
         named.answer = Some(answer);
         named.users.clone()
     }
 
-    /// The names that `user` has asked for, before it is compiled anew.
-    pub(super) fn begin(&mut self, user: &Key) -> Vec<Arc<str>> {
+    /// What `user` has asked for, before it is compiled anew.
+    pub(super) fn begin(&mut self, user: &Key) -> Vec<Subject> {
         self.by_user.remove(user).unwrap_or_default()
     }
 
-    /// Forgets those of the names `before` that `user` did not ask for again.
-    pub(super) fn end(&mut self, user: &Key, before: Vec<Arc<str>>) {
+    /// Forgets what is in `before` and `user` did not ask for again.
+    pub(super) fn end(&mut self, user: &Key, before: Vec<Subject>) {
         let used = self.by_user.get(user);
-        for name in before {
-            if used.is_some_and(|used| used.contains(&name)) {
+        for subject in before {
+            if used.is_some_and(|used| used.contains(&subject)) {
                 continue;
             }
-            let Some(named) = self.known.get_mut(&name) else { continue };
+            let Some(named) = self.known.get_mut(&subject) else { continue };
             named.users.remove(user);
             if named.users.is_empty() {
-                self.known.remove(&name);
+                self.known.remove(&subject);
+                self.unused.push(subject);
             }
         }
+    }
+}
+
+/// Resources for a log line.
+fn shown(users: &BTreeSet<Key>) -> String {
+    const SHOWN: usize = 3;
+    let named: Vec<String> = users.iter().take(SHOWN).map(Key::to_string).collect();
+    let named = named.join(", ");
+    match users.len().checked_sub(SHOWN) {
+        Some(more @ 1..) => format!("{named} and {more} more"),
+        _ => named,
     }
 }
 
@@ -152,24 +159,16 @@ mod tests {
 
     use super::*;
 
-    struct Fixed(Vec<IpAddr>);
-
-    impl Resolve for Fixed {
-        fn resolve(&self, _: &str) -> io::Result<Vec<IpAddr>> {
-            Ok(self.0.clone())
-        }
-    }
-
     fn ips(texts: &[&str]) -> Vec<IpAddr> {
         texts.iter().map(|text| text.parse().unwrap()).collect()
     }
 
-    #[test]
-    fn ipv4_is_preferred_and_order_does_not_matter() {
-        let fixed = Fixed(ips(&["10.0.0.2", "::1", "10.0.0.1", "10.0.0.2"]));
-        assert_eq!(ask(&fixed, "a"), Ok(ips(&["10.0.0.1", "10.0.0.2"])));
-        assert_eq!(ask(&Fixed(ips(&["::2", "::1"])), "a"), Ok(ips(&["::1", "::2"])));
-        assert_eq!(ask(&Fixed(vec![]), "a"), Err("the name has no address".into()));
+    fn name(text: &str) -> Subject {
+        Subject::Name(text.into())
+    }
+
+    fn addresses(texts: &[&str]) -> Answer {
+        Ok(Known::Addresses(ips(texts)))
     }
 
     #[test]
@@ -187,15 +186,28 @@ mod tests {
         let (one, two) = (Key::new(Kind::Upstream, "1"), Key::new(Kind::Route, "2"));
         assert_eq!(names.addresses("a", &one), Err(NoAddress::Pending));
         assert_eq!(names.addresses("a", &two), Err(NoAddress::Pending));
-        assert_eq!(names.take_unasked(), ["a".into()]);
+        assert_eq!(names.take_unasked(), [name("a")]);
         assert!(names.take_unasked().is_empty());
-        assert_eq!(names.answer("a", Err("no such name".into())).len(), 2);
-        assert_eq!(names.all(true).len(), 1);
-        assert_eq!(names.answer("a", Ok(ips(&["10.0.0.1"]))).len(), 2);
-        assert!(names.all(true).is_empty());
-        assert!(names.answer("a", Ok(ips(&["10.0.0.1"]))).is_empty());
-        assert!(names.answer("a", Err("no such name".into())).is_empty());
+        assert_eq!(names.answer(&name("a"), Err("no such name".into())).len(), 2);
+        assert_eq!(names.answer(&name("a"), addresses(&["10.0.0.1"])).len(), 2);
+        assert!(names.answer(&name("a"), addresses(&["10.0.0.1"])).is_empty());
+        assert!(names.answer(&name("a"), Err("no such name".into())).is_empty());
         assert_eq!(names.addresses("a", &one), Ok(ips(&["10.0.0.1"])));
+        assert!(names.answer(&name("a"), addresses(&["10.0.0.1"])).is_empty());
+    }
+
+    #[test]
+    fn services_are_known_beside_names() {
+        let mut names = Names::default();
+        let user = Key::new(Kind::Upstream, "1");
+        let service = Service { kind: "dns".into(), name: "a".into(), args: "".into() };
+        assert_eq!(names.nodes(service.clone(), &user), Err(NoAddress::Pending));
+        assert_eq!(names.addresses("a", &user), Err(NoAddress::Pending));
+        let subject = Subject::Service(Arc::new(service.clone()));
+        assert_eq!(names.take_unasked(), [subject.clone(), name("a")]);
+        assert_eq!(names.answer(&subject, Ok(Known::Nodes(vec![]))).len(), 1);
+        assert_eq!(names.nodes(service, &user), Ok(vec![]));
+        assert_eq!(names.addresses("a", &user), Err(NoAddress::Pending));
     }
 
     #[test]
@@ -207,7 +219,8 @@ mod tests {
             let _ = names.addresses("a", user);
             names.end(user, before);
         }
-        names.answer("a", Ok(ips(&["10.0.0.1"])));
+        names.answer(&name("a"), addresses(&["10.0.0.1"]));
+        assert_eq!(names.take_unasked(), [name("a")]);
         // Still used, then another one, then none.
         for hosts in [&["a"][..], &["b"], &[]] {
             let before = names.begin(&one);
@@ -216,16 +229,23 @@ mod tests {
             }
             names.end(&one, before);
         }
-        assert_eq!(names.all(false), ["a".into()]);
-        assert_eq!(names.answer("a", Ok(ips(&["10.0.0.2"]))), BTreeSet::from([two.clone()]));
+        // Gone before anybody asked for it.
+        assert!(names.take_unasked().is_empty());
+        assert_eq!(names.take_unused(), [name("b")]);
+        let changed = names.answer(&name("a"), addresses(&["10.0.0.2"]));
+        assert_eq!(changed, BTreeSet::from([two.clone()]));
         let before = names.begin(&two);
         names.end(&two, before);
+        assert_eq!(names.take_unused(), [name("a")]);
         assert!(names.known.is_empty() && names.by_user.is_empty());
     }
 
     #[test]
-    fn the_system_knows_localhost() {
-        let found = SystemResolver.resolve("localhost").unwrap();
-        assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
+    fn log_lines_name_a_few_users() {
+        let users = |count: u32| -> BTreeSet<Key> {
+            (0..count).map(|n| Key::new(Kind::Route, &n.to_string())).collect()
+        };
+        assert_eq!(shown(&users(3)).matches(", ").count(), 2);
+        assert!(shown(&users(5)).ends_with(" and 2 more"), "{}", shown(&users(5)));
     }
 }

@@ -1,11 +1,13 @@
 //! Nodes to addresses.
 
+use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use osmia_core::resource::{Key, Node, Upstream, Violation};
 
 use super::names::{Names, NoAddress};
+use crate::discovery::Service;
 
 /// One address to connect to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -36,9 +38,10 @@ pub(super) fn addresses(
     names: &mut Names,
     user: &Key,
 ) -> Result<Vec<Address>, NoNodes> {
-    let mut resolved = Vec::with_capacity(upstream.nodes.len());
+    let nodes = nodes(upstream, names, user)?;
+    let mut resolved = Vec::with_capacity(nodes.len());
     let mut problem = None;
-    for node in &upstream.nodes {
+    for node in &*nodes {
         match names.addresses(&node.host, user) {
             Ok(ips) => resolved.push((node, ips)),
             Err(NoAddress::Pending) => problem = problem.or(Some(NoNodes::Pending)),
@@ -78,6 +81,29 @@ pub(super) fn addresses(
     Ok(addresses)
 }
 
+/// The nodes as they are written, or as the discovery knows them.
+fn nodes<'u>(
+    upstream: &'u Upstream,
+    names: &mut Names,
+    user: &Key,
+) -> Result<Cow<'u, [Node]>, NoNodes> {
+    let (Some(name), Some(kind)) = (&upstream.service_name, &upstream.discovery_type) else {
+        return Ok(Cow::Borrowed(&upstream.nodes));
+    };
+    let args = upstream.discovery_args.as_ref();
+    let args = args.and_then(|args| serde_json::to_string(args).ok()).unwrap_or_default();
+    let service =
+        Service { kind: kind.as_str().into(), name: name.as_str().into(), args: args.into() };
+    match names.nodes(service, user) {
+        Ok(nodes) => Ok(Cow::Owned(nodes)),
+        Err(NoAddress::Pending) => Err(NoNodes::Pending),
+        Err(NoAddress::Failed(reason)) => {
+            let text = format!("service \"{name}\" cannot be discovered: {reason}");
+            Err(NoNodes::Unresolved(Violation::Rule(text).at("service_name").to_string()))
+        }
+    }
+}
+
 /// The least common multiple of the numbers of addresses; `None` when some weight times it is more
 /// than a weight can be.
 fn common_multiple(resolved: &[(&Node, Vec<IpAddr>)]) -> Option<u32> {
@@ -105,24 +131,43 @@ mod tests {
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::compile::names::Answer;
+    use crate::discovery::{Answer, Known, Subject};
 
-    /// `nN.x` has N addresses, `none.x` cannot be resolved.
-    fn answer(name: &str) -> Answer {
+    /// `nN.x` has N addresses, `none.x` cannot be resolved; a service has two nodes, one of them
+    /// with a name.
+    fn answer(subject: &Subject) -> Answer {
+        let Subject::Name(name) = subject else {
+            let node = |host: &str, priority| Node {
+                host: host.to_owned(),
+                port: Some(8080),
+                weight: 1,
+                priority,
+                metadata: None,
+            };
+            return Ok(Known::Nodes(vec![node("10.0.0.1", -10), node("n2.x", -10)]));
+        };
         let count = name.strip_prefix('n').and_then(|rest| rest.split('.').next());
         let count = count.and_then(|count| count.parse().ok());
         let count: u8 = count.ok_or("no such name")?;
-        Ok((1..=count).map(|n| IpAddr::from([10, 0, count, n])).collect())
+        Ok(Known::Addresses((1..=count).map(|n| IpAddr::from([10, 0, count, n])).collect()))
     }
 
     fn compile(nodes: &Value) -> Result<Vec<(String, String, u32)>, NoNodes> {
-        let upstream = Upstream::from_json(&json!({"nodes": nodes})).unwrap();
+        compile_upstream(&json!({"nodes": nodes}))
+    }
+
+    fn compile_upstream(upstream: &Value) -> Result<Vec<(String, String, u32)>, NoNodes> {
+        let upstream = Upstream::from_json(upstream).unwrap();
         let (mut names, user) = (Names::default(), Key::new(Kind::Upstream, "1"));
-        let _ = addresses(&upstream, &mut names, &user);
-        for name in names.take_unasked() {
-            names.answer(&name, answer(&name));
+        // A service's nodes may have names, which are asked for only then.
+        for _ in 0..2 {
+            let _ = addresses(&upstream, &mut names, &user);
+            for name in names.take_unasked() {
+                names.answer(&name, answer(&name));
+            }
         }
         let all = addresses(&upstream, &mut names, &user)?;
+        assert!(all.iter().all(|a| a.priority == all[0].priority));
         let row = |a: Address| (a.addr.to_string(), a.authority.to_string(), a.weight);
         Ok(all.into_iter().map(row).collect())
     }
@@ -143,6 +188,19 @@ mod tests {
         ];
         let rows = rows.map(|(addr, authority, w)| (addr.to_owned(), authority.to_owned(), w));
         assert_eq!(found.unwrap(), rows);
+    }
+
+    #[test]
+    fn discovered_nodes_may_have_names() {
+        let upstream = json!({"service_name": "a", "discovery_type": "dns"});
+        let rows = compile_upstream(&upstream).unwrap();
+        let rows: Vec<_> = rows.iter().map(|(addr, name, w)| (&**addr, &**name, *w)).collect();
+        let expected = [
+            ("10.0.0.1:8080", "10.0.0.1:8080", 2),
+            ("10.0.2.1:8080", "n2.x:8080", 1),
+            ("10.0.2.2:8080", "n2.x:8080", 1),
+        ];
+        assert_eq!(rows, expected);
     }
 
     fn weights(nodes: &Value) -> Vec<u32> {

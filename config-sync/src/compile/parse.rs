@@ -102,17 +102,20 @@ fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
         Kind::Upstream => {
             let upstream = resource::Upstream::from_json(value).map_err(refused)?;
             let lacking = upstream.unsupported();
+            let lacking = lacking.or_else(|| rules.undiscoverable(Some(&upstream), false));
             (Typed::Upstream(Box::new(upstream)), lacking)
         }
         Kind::Service => {
             let service = resource::Service::from_json(value).map_err(refused)?;
-            let lacking = service.unsupported();
+            let inline = || rules.undiscoverable(service.upstream.as_deref(), true);
+            let lacking = service.unsupported().or_else(inline);
             (Typed::Service(Box::new(service)), lacking)
         }
         Kind::Route => {
             let mut route = resource::Route::from_json(value).map_err(refused)?;
             route.for_router(rules.router).map_err(refused)?;
-            let lacking = route.unsupported();
+            let inline = || rules.undiscoverable(route.upstream.as_deref(), true);
+            let lacking = route.unsupported().or_else(inline);
             (Typed::Route(Box::new(route)), lacking)
         }
         _ => {

@@ -45,7 +45,8 @@ pub(super) async fn not_found(uri: Uri) -> Response {
     error(StatusCode::NOT_FOUND, &format!("no endpoint {} of the Control API", uri.path()))
 }
 
-/// No service discovery is configured.
+/// No service discovery keeps anything that could be shown; that of type `dns` does not in APISIX
+/// either.
 pub(super) async fn no_discovery(Path(kind): Path<String>) -> Response {
-    error(StatusCode::NOT_FOUND, &format!("discovery {kind} is not enabled"))
+    error(StatusCode::NOT_FOUND, &format!("discovery {kind} is not enabled or has no dump"))
 }

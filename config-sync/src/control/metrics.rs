@@ -74,6 +74,21 @@ fn write(plane: &Plane) -> String {
         "1 when the store is reached but its contents as a whole cannot be used",
         u64::from(source.reachable && source.problem.is_some()),
     );
+    page.counter(
+        "osmia_dns_questions_total",
+        "Questions sent to DNS servers",
+        state.lookups.questions(),
+    );
+    page.counter(
+        "osmia_lookup_failures_total",
+        "Lookups of names and services that nobody could answer",
+        state.lookups.failures(),
+    );
+    page.one(
+        "osmia_lookups_stale",
+        "Names and services that are used with earlier addresses, since there is no answer now",
+        state.lookups.stale(),
+    );
     drop(state);
     page.upstream_status(plane);
     page.text
@@ -117,6 +132,12 @@ impl Page {
                 let _ = writeln!(self.text, "{name}{{{labels}}} {up}");
             }
         }
+    }
+
+    fn counter(&mut self, name: &str, help: &str, value: u64) {
+        // Writing to a String does not fail.
+        let _ = writeln!(self.text, "# HELP {name} {help}\n# TYPE {name} counter");
+        let _ = writeln!(self.text, "{name} {value}");
     }
 
     /// Values of one metric by the value of its only label, which needs no escapes.

@@ -53,7 +53,7 @@ async fn what_does_not_exist_is_said_in_apisix_words() {
         ("/v1/plugin_metadata/batch-requests", "plugin metadata[batch-requests] not found"),
         ("/v1/healthcheck/routes/1", "routes[1] not found"),
         ("/v1/healthcheck/routes", "missing src id for src type routes"),
-        ("/v1/discovery/eureka/dump", "discovery eureka is not enabled"),
+        ("/v1/discovery/eureka/dump", "discovery eureka is not enabled or has no dump"),
         ("/v2/routes", "no endpoint /v2/routes of the Control API"),
     ] {
         let answer = get(&router, uri).await;

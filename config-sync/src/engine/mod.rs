@@ -11,7 +11,8 @@ use osmia_core::rules::Rules;
 use osmia_core::snapshot::Snapshot;
 use tokio::sync::watch;
 
-use crate::compile::{Answer, Changed, Compiler};
+use crate::compile::{Changed, Compiler};
+use crate::discovery::{Answer, Subject};
 use crate::health::HealthChecks;
 use crate::local::{Entry, EntryChange};
 use crate::publish::Publisher;
@@ -80,14 +81,9 @@ impl Engine {
         self.configured
     }
 
-    /// Names of nodes whose addresses are wanted.
-    pub(crate) fn unasked_names(&mut self) -> Vec<Arc<str>> {
-        self.compiler.unasked_names()
-    }
-
-    /// All names of nodes, or those without an address.
-    pub(crate) fn names(&self, failed: bool) -> Vec<Arc<str>> {
-        self.compiler.names(failed)
+    /// See [`Compiler::subjects`].
+    pub(crate) fn subjects(&mut self) -> (Vec<Subject>, Vec<Subject>) {
+        self.compiler.subjects()
     }
 
     /// Takes events that were waiting together, and publishes what comes of them.
@@ -149,8 +145,8 @@ impl Engine {
         self.applied.send_replace(revision);
     }
 
-    /// Takes the addresses of names.
-    pub(crate) fn resolved(&mut self, answers: Vec<(Arc<str>, Answer)>) {
+    /// Takes what became of names and services.
+    pub(crate) fn resolved(&mut self, answers: Vec<(Subject, Answer)>) {
         let state = Arc::clone(&self.state);
         let mut state = write(&state);
         if self.compiler.resolved(&mut state, answers) | self.check_nodes() {

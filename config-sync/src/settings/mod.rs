@@ -9,6 +9,7 @@
 //! of the seed are relative to the directory of `config.yaml`.
 
 mod admin;
+mod dns;
 mod etcd;
 mod known;
 mod listen;
@@ -243,6 +244,7 @@ fn read_settings(
     let nginx = root.get("nginx_config")?;
     let http = nginx.get("http")?;
     let osmia = root.get("osmia")?;
+    let dns = dns::names(&apisix, warnings)?;
     Ok(Settings {
         listeners: listeners(&apisix, role, warnings)?,
         workers: workers(&apisix, &nginx, &osmia)?,
@@ -268,6 +270,8 @@ fn read_settings(
         admin: admin::settings(root, role, warnings)?,
         control: admin::control(&apisix)?,
         status: admin::status(&apisix)?,
+        discovery: dns::discovery(root, dns.ipv6, warnings)?,
+        dns,
     })
 }
 

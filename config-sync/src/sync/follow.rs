@@ -13,7 +13,8 @@ use tokio::time::{Instant, MissedTickBehavior};
 use super::StartError;
 use super::open::{self, Opened};
 use super::serve::Servers;
-use crate::compile::{self, Answer, Compiler, SystemResolver};
+use crate::compile::Compiler;
+use crate::discovery::Lookups;
 use crate::engine::{Engine, Recorder};
 use crate::health::{HealthChecks, Report};
 use crate::plane::Plane;
@@ -25,8 +26,6 @@ use crate::store::{Event, Events};
 const FIRST_CONTENTS: Duration = Duration::from_secs(3);
 /// How long the addresses of names are waited for before the first configuration is served.
 const FIRST_NAMES: Duration = Duration::from_secs(5);
-/// How often names without an address are asked for again.
-const ASK_AGAIN: Duration = Duration::from_secs(10);
 /// How often replaced snapshots are freed.
 const FREE: Duration = Duration::from_millis(250);
 /// Most events that are taken together.
@@ -39,16 +38,12 @@ pub(super) enum Command {
     Stop,
 }
 
-type Answers = Vec<(Arc<str>, Answer)>;
-
 /// The parts of the loop.
 struct Follower {
     engine: Engine,
     events: Events,
     retired: Receiver<Arc<Snapshot>>,
-    answers: (mpsc::UnboundedSender<Answers>, mpsc::UnboundedReceiver<Answers>),
-    /// Questions for names under way.
-    asking: usize,
+    lookups: Lookups,
 }
 
 /// The sync thread's ends of its channels.
@@ -91,7 +86,9 @@ async fn prepare(
 ) -> Result<(Follower, Plane, Servers), StartError> {
     let Opened { store, file, journal, records, copy } = open::open(settings).await?;
     let rules = open::rules(settings);
-    let state = Arc::new(RwLock::new(State::default()));
+    let state = State::default();
+    let lookups = Lookups::new(settings, Arc::clone(&state.lookups));
+    let state = Arc::new(RwLock::new(state));
     let (applied, watcher) = watch::channel(0);
     let last_good = copy.as_ref().and_then(|copy| open::last_good(copy, &*store));
     let recorder = Recorder::start(records.then(|| journal.clone()), copy)?;
@@ -111,8 +108,7 @@ async fn prepare(
         compiler.disable_checks();
     }
     let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
-    let answers = mpsc::unbounded_channel();
-    let mut follower = Follower { engine, events: store.watch(), retired, answers, asking: 0 };
+    let mut follower = Follower { engine, events: store.watch(), retired, lookups };
     if let Some(known) = &last_good {
         follower.engine.remember(known.clone());
     }
@@ -171,11 +167,12 @@ impl Follower {
     async fn first_names(&mut self) {
         self.ask();
         let deadline = Instant::now() + FIRST_NAMES;
-        while self.asking > 0 {
-            match tokio::time::timeout_at(deadline, self.answers.1.recv()).await {
-                Ok(Some(answers)) => self.answered(answers),
-                _ => return,
-            }
+        while self.lookups.is_waiting()
+            && let Ok(answers) = tokio::time::timeout_at(deadline, self.lookups.changed()).await
+        {
+            self.engine.resolved(answers);
+            // The nodes of a service may have names.
+            self.ask();
         }
     }
 
@@ -187,7 +184,6 @@ impl Follower {
     ) {
         let mut free = tokio::time::interval(FREE);
         free.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut again = tokio::time::interval_at(Instant::now() + ASK_AGAIN, ASK_AGAIN);
         let mut ended = false;
         loop {
             tokio::select! {
@@ -202,15 +198,14 @@ impl Follower {
                     Some(Command::Reload) => {
                         plane.store.accept();
                         plane.store.refresh();
-                        let names = self.engine.names(false);
-                        self.ask_for(names);
+                        self.lookups.refresh();
                     }
                     Some(Command::Stop) | None => return,
                 },
-                Some(answers) = self.answers.1.recv() => self.answered(answers),
-                _ = again.tick() => {
-                    let names = self.engine.names(true);
-                    self.ask_for(names);
+                answers = self.lookups.changed() => {
+                    self.engine.resolved(answers);
+                    self.free();
+                    self.ask();
                 }
                 Some(_) = tasks.join_next() => {
                     tracing::error!("health checks have ended: nodes stay as they were found last");
@@ -240,30 +235,9 @@ impl Follower {
         }
     }
 
+    /// Follows what the configuration needs to be looked up.
     fn ask(&mut self) {
-        let names = self.engine.unasked_names();
-        self.ask_for(names);
-    }
-
-    /// Asks for names on threads that may block, a few at a time.
-    fn ask_for(&mut self, names: Vec<Arc<str>>) {
-        const PER_TASK: usize = 32;
-        for names in names.chunks(PER_TASK) {
-            let (names, answers) = (names.to_vec(), self.answers.0.clone());
-            self.asking += 1;
-            tokio::task::spawn_blocking(move || {
-                let ask = |name: Arc<str>| {
-                    let answer = compile::ask(&SystemResolver, &name);
-                    (name, answer)
-                };
-                // Fails only when the sync thread has ended.
-                let _ = answers.send(names.into_iter().map(ask).collect());
-            });
-        }
-    }
-
-    fn answered(&mut self, answers: Answers) {
-        self.asking = self.asking.saturating_sub(1);
-        self.engine.resolved(answers);
+        let (wanted, unused) = self.engine.subjects();
+        self.lookups.follow(wanted, &unused);
     }
 }

@@ -75,6 +75,7 @@ pub(super) fn rules(settings: &Settings) -> Arc<Rules> {
         encrypt_fields: resources.encrypt_fields,
         stream: resources.stream,
         router: resources.router,
+        discovery: settings.discovery.types(),
     })
 }
 

@@ -60,9 +60,22 @@ pub struct Rules {
     pub stream: bool,
     /// How routes are matched, which decides what their paths may be.
     pub router: crate::router::Mode,
+    /// The values of `discovery_type` that `config.yaml` has a discovery for.
+    pub discovery: Vec<&'static str>,
 }
 
 impl Rules {
+    /// What this process lacks to discover the nodes of an upstream that is written alone, or in
+    /// another resource (`inline`).
+    pub fn undiscoverable(
+        &self,
+        upstream: Option<&resource::Upstream>,
+        inline: bool,
+    ) -> Option<String> {
+        let violation = upstream?.undiscoverable(&self.discovery)?;
+        Some(if inline { violation.at("upstream") } else { violation }.to_string())
+    }
+
     /// Checks everything about what is to be stored that needs no other resource, and fills in the
     /// schema's defaults (even when it fails). The error is APISIX's whole `error_msg`, with
     /// `invalid configuration: ` where APISIX has that.
@@ -139,7 +152,8 @@ impl Checker<'_> {
         }
         let mut route = typed(value, resource::Route::from_json)?;
         route.for_router(self.rules.router).map_err(|error| invalid(format_args!("{error:#}")))?;
-        self.honoured(route.unsupported())
+        let lacking = || self.rules.undiscoverable(route.upstream.as_deref(), true);
+        self.honoured(route.unsupported().or_else(lacking))
     }
 
     fn service(&self, value: &mut Value) -> Result<(), String> {
@@ -149,13 +163,15 @@ impl Checker<'_> {
         }
         self.plugins_of(value, Place::Http)?;
         let service = typed(value, resource::Service::from_json)?;
-        self.honoured(service.unsupported())
+        let lacking = || self.rules.undiscoverable(service.upstream.as_deref(), true);
+        self.honoured(service.unsupported().or_else(lacking))
     }
 
     fn upstream_alone(&self, value: &mut Value) -> Result<(), String> {
         self.upstream(value)?;
         let upstream = typed(value, resource::Upstream::from_json)?;
-        self.honoured(upstream.unsupported())
+        let lacking = || self.rules.undiscoverable(Some(&upstream), false);
+        self.honoured(upstream.unsupported().or_else(lacking))
     }
 
     /// What is not honoured must not be accepted: it would be taken for being in force.

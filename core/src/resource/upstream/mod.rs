@@ -17,7 +17,7 @@ pub use tls::Tls;
 pub(super) use tls::{CERTIFICATE, PRIVATE_KEY};
 
 /// What this version cannot honour.
-const UNSUPPORTED: [Unsupported<Upstream>; 5] = [
+const UNSUPPORTED: [Unsupported<Upstream>; 4] = [
     ("type", |upstream| {
         let other = matches!(upstream.kind, UpstreamType::Named(_));
         fields::unless(other, upstream.kind.as_str())
@@ -25,14 +25,20 @@ const UNSUPPORTED: [Unsupported<Upstream>; 5] = [
     ("scheme", |upstream| {
         fields::unless(upstream.scheme != Scheme::Http, upstream.scheme.as_str())
     }),
-    ("service_name", |upstream| fields::unless(upstream.service_name.is_some(), "service_name")),
-    ("discovery_type", |upstream| {
-        fields::unless(upstream.discovery_type.is_some(), "discovery_type")
+    // In APISIX such an upstream answers 503 whatever its nodes are.
+    ("service_name", |upstream| {
+        let alone = upstream.service_name.is_some() && upstream.discovery_type.is_none();
+        fields::unless(alone, "service_name")
     }),
-    ("discovery_args", |upstream| {
-        fields::unless(upstream.discovery_args.is_some(), "discovery_args")
+    ("discovery_type", |upstream| {
+        let discovery = upstream.discovery_type.as_deref().unwrap_or_default();
+        let unknown = upstream.service_name.is_some() && !DISCOVERY_TYPES.contains(&discovery);
+        fields::unless(unknown, discovery)
     }),
 ];
+
+/// The discoveries that exist.
+const DISCOVERY_TYPES: [&str; 1] = ["dns"];
 
 const HASH_ON: [&str; 5] = ["vars", "header", "cookie", "consumer", "vars_combinations"];
 const PASS_HOST: [&str; 3] = ["pass", "node", "rewrite"];
@@ -312,6 +318,18 @@ impl Upstream {
     /// `None`: it honours all of it.
     pub fn unsupported(&self) -> Option<String> {
         self.unmet().map(|violation| violation.to_string())
+    }
+
+    /// Why this upstream's nodes cannot be discovered in a process in which only the discoveries
+    /// `configured` are.
+    pub fn undiscoverable(&self, configured: &[&str]) -> Option<Violation> {
+        let discovery = self.discovery_type.as_deref().filter(|_| self.service_name.is_some())?;
+        if configured.contains(&discovery) {
+            return None;
+        }
+        let text =
+            format!("\"{discovery}\" is not configured: set discovery.{discovery} in config.yaml");
+        Some(Violation::Rule(text).at("discovery_type"))
     }
 
     /// [`Self::unsupported`] before it is text.

@@ -83,19 +83,13 @@ fn survives_a_round_trip_through_json() {
 
 #[test]
 fn keeps_what_it_cannot_honour_and_names_it() {
-    let discovery = |extra: Value| {
-        let mut value = json!({"service_name": "a", "discovery_type": "dns"});
-        value.as_object_mut().unwrap().extend(extra.as_object().unwrap().clone());
-        value
-    };
+    let discovery = |kind: &str| json!({"service_name": "a", "discovery_type": kind});
     let cases = [
         (with(json!({"type": "mine"})), "type", "\"mine\""),
         (with(json!({"scheme": "https"})), "scheme", "\"https\""),
         (with(json!({"scheme": "kafka"})), "scheme", "\"kafka\""),
         (with(json!({"service_name": "a"})), "service_name", "\"service_name\""),
-        (with(json!({"discovery_type": "dns"})), "discovery_type", "\"discovery_type\""),
-        (with(json!({"discovery_args": {"a": 1}})), "discovery_args", "\"discovery_args\""),
-        (discovery(json!({})), "service_name", "\"service_name\""),
+        (discovery("nacos"), "discovery_type", "\"nacos\""),
     ];
     for (value, field, what) in cases {
         let expected = format!(
@@ -111,6 +105,21 @@ fn keeps_what_it_cannot_honour_and_names_it() {
 }
 
 #[test]
+fn discovery_must_be_configured() {
+    let upstream =
+        parse(&json!({"service_name": "a", "discovery_type": "dns", "discovery_args": {}}));
+    let upstream = upstream.unwrap();
+    assert_eq!(upstream.unsupported(), None);
+    assert!(upstream.undiscoverable(&["dns"]).is_none());
+    let text = "property \"discovery_type\" validation failed: \"dns\" is not configured: set \
+                discovery.dns in config.yaml";
+    assert_eq!(upstream.undiscoverable(&[]).unwrap().to_string(), text);
+    // Without a service there is nothing to discover.
+    let nodes = parse(&with(json!({"discovery_type": "dns"}))).unwrap();
+    assert!(nodes.undiscoverable(&[]).is_none());
+}
+
+#[test]
 fn what_changes_nothing_is_supported() {
     for extra in [
         json!({"checks": null}),
@@ -119,6 +128,7 @@ fn what_changes_nothing_is_supported() {
         json!({"hash_on": "header", "key": "x"}),
         json!({"nodes": {}}),
         json!({"labels": {"a": "b"}, "desc": "d"}),
+        json!({"discovery_type": "nacos", "discovery_args": {"a": 1}}),
     ] {
         assert_eq!(parse(&with(extra.clone())).unwrap().unsupported(), None, "{extra}");
     }

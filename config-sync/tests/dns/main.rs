@@ -1,0 +1,5 @@
+//! Names and services from the DNS: against a server that answers, changes its mind, and does not.
+
+mod client;
+mod followed;
+mod server;
