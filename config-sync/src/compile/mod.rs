@@ -266,9 +266,9 @@ impl Compiler {
         }
     }
 
-    /// An upstream with its addresses. While names are asked for the last version stays. A name that
-    /// had addresses keeps them, so one that cannot be resolved is a new one: the nodes of before
-    /// are not those that are wanted.
+    /// An upstream with its addresses. While names are asked for the last version stays. A name
+    /// that had addresses keeps them, so one that cannot be resolved is a new one: the nodes of
+    /// before are not those that are wanted.
     fn build(
         &mut self,
         round: &mut Round<'_>,

@@ -167,6 +167,7 @@ mod tests {
         Subject::Name(text.into())
     }
 
+    #[allow(clippy::unnecessary_wraps, reason = "an answer, where answers are compared")]
     fn addresses(texts: &[&str]) -> Answer {
         Ok(Known::Addresses(ips(texts)))
     }

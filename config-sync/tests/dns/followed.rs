@@ -64,7 +64,7 @@ impl World {
         while !self.known.get(subject).is_some_and(&expected) {
             match tokio::time::timeout_at(deadline, self.lookups.changed()).await {
                 Ok(changes) => self.known.extend(changes),
-                Err(_) => panic!("{subject} stays {:?}", self.known.get(subject)),
+                Err(error) => panic!("{error}: {subject} stays {:?}", self.known.get(subject)),
             }
         }
     }

@@ -5,8 +5,8 @@
 //! `[name, "!", operator, value]` or `[name, value]`; a list that begins with `AND`, `OR`, `!AND`
 //! or `!OR` joins those behind it.
 //!
-//! Compiled once ([`Expr::compile`]), constants included. [`Expr::eval`] allocates only for variables
-//! of the body, and for regular expressions that go back (look-around, back references).
+//! Compiled once ([`Expr::compile`]), constants included. [`Expr::eval`] allocates only for
+//! variables of the body, and for regular expressions that go back (look-around, back references).
 
 mod compile;
 mod condition;

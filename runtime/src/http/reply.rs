@@ -7,8 +7,8 @@ use crate::buf::Buf;
 use crate::net::Net;
 use crate::worker::Worker;
 
-/// The complete reply for `failure`. `head_only`: without its body, as for `HEAD`. `statuses`: those
-/// of all attempts, empty when no node is to blame.
+/// The complete reply for `failure`. `head_only`: without its body, as for `HEAD`. `statuses`:
+/// those of all attempts, empty when no node is to blame.
 pub fn build<N: Net>(
     worker: &Worker<N>,
     failure: Failure,

@@ -34,6 +34,7 @@ impl Script {
     }
 }
 
+#[allow(clippy::unnecessary_wraps, reason = "an outcome, where outcomes are wanted")]
 fn found(value: u32, ttl: u64) -> Outcome<u32> {
     Ok(Found { value, ttl: Duration::from_secs(ttl), left_out: 0 })
 }
