@@ -218,7 +218,9 @@ fn weighted(mut targets: Vec<Target>) -> Vec<Node> {
     let fits = |factor: &u32| targets.iter().all(|t| weight(t).checked_mul(*factor).is_some());
     let factor = factor.filter(fits).unwrap_or_else(|| {
         // Too many different numbers of addresses: one address of each target.
-        targets.iter_mut().for_each(|target| target.ips.truncate(1));
+        for target in &mut targets {
+            target.ips.truncate(1);
+        }
         1
     });
     let nodes = targets.iter().flat_map(|target| {

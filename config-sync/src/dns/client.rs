@@ -206,7 +206,9 @@ impl Client {
             let below = |domain: &Name| name.clone().append_domain(domain).ok();
             names.extend(self.search.iter().filter_map(below));
         }
-        names.iter_mut().for_each(|name| name.set_fqdn(true));
+        for name in &mut names {
+            name.set_fqdn(true);
+        }
         let dots = usize::from(name.num_labels()).saturating_sub(1);
         let mut itself = name;
         itself.set_fqdn(true);
@@ -296,7 +298,9 @@ fn read(options: &Options) -> Result<(ResolverConfig, ResolverOpts), String> {
 /// UDP, and TCP for what does not fit.
 fn server(addr: &SocketAddr) -> NameServerConfig {
     let mut connections = vec![ConnectionConfig::udp(), ConnectionConfig::tcp()];
-    connections.iter_mut().for_each(|connection| connection.port = addr.port());
+    for connection in &mut connections {
+        connection.port = addr.port();
+    }
     NameServerConfig::new(addr.ip(), true, connections)
 }
 

@@ -67,10 +67,9 @@ impl World {
     async fn until(&mut self, subject: &Subject, expected: impl Fn(&Answer) -> bool) {
         let deadline = tokio::time::Instant::now() + DEADLINE;
         while !self.known.get(subject).is_some_and(&expected) {
-            match tokio::time::timeout_at(deadline, self.lookups.changed()).await {
-                Ok(changes) => self.known.extend(changes),
-                Err(_) => panic!("{subject} stays {:?}", self.known.get(subject)),
-            }
+            let changes = tokio::time::timeout_at(deadline, self.lookups.changed()).await;
+            assert!(changes.is_ok(), "{subject} stays {:?}", self.known.get(subject));
+            self.known.extend(changes.unwrap_or_default());
         }
     }
 
