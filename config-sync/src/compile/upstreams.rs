@@ -130,10 +130,7 @@ impl Builder {
             priority: address.priority,
             pool: self.pool_slots.acquire(&address.addr),
         };
-        // Those of lower priority have no part as long as workers do not know of priorities.
-        let highest = addresses.iter().map(|address| address.priority).max();
-        let used = addresses.iter().filter(|address| Some(address.priority) == highest);
-        let nodes: Vec<Node> = used.map(node).collect();
+        let nodes: Vec<Node> = addresses.iter().map(node).collect();
         let pass_host = match (config.pass_host, &config.upstream_host) {
             (PassHost::Rewrite, Some(host)) => snapshot::PassHost::Rewrite(host.as_str().into()),
             (PassHost::Node, _) => snapshot::PassHost::Node,

@@ -34,9 +34,8 @@ impl Script {
     }
 }
 
-#[allow(clippy::unnecessary_wraps, reason = "an outcome, where outcomes are wanted")]
-fn found(value: u32, ttl: u64) -> Outcome<u32> {
-    Ok(Found { value, ttl: Duration::from_secs(ttl), left_out: 0 })
+fn found(value: u32, ttl: u64) -> Found<u32> {
+    Found { value, ttl: Duration::from_secs(ttl), left_out: 0 }
 }
 
 fn failed() -> Outcome<u32> {
@@ -62,7 +61,7 @@ async fn quiet(watch: &mut Watch<&'static str, u32>, seconds: u64) -> bool {
 
 #[tokio::test(start_paused = true)]
 async fn an_answer_is_asked_for_again_when_it_ends_and_told_when_it_is_another() {
-    let script = Script::new(vec![found(1, 60), found(1, 60), found(2, 3600)]);
+    let script = Script::new(vec![Ok(found(1, 60)), Ok(found(1, 60)), Ok(found(2, 3600))]);
     let (mut watch, _) = watch(&script);
     watch.follow("a");
     watch.follow("a");
@@ -77,7 +76,7 @@ async fn an_answer_is_asked_for_again_when_it_ends_and_told_when_it_is_another()
 
 #[tokio::test(start_paused = true)]
 async fn nothing_is_asked_more_than_once_a_second() {
-    let script = Script::new(vec![found(1, 0)]);
+    let script = Script::new(vec![Ok(found(1, 0))]);
     let (mut watch, _) = watch(&script);
     watch.follow("a");
     next(&mut watch).await;
@@ -87,7 +86,7 @@ async fn nothing_is_asked_more_than_once_a_second() {
 
 #[tokio::test(start_paused = true)]
 async fn failures_are_told_once_retried_with_growing_pauses_and_counted() {
-    let script = Script::new(vec![found(1, 5), failed()]);
+    let script = Script::new(vec![Ok(found(1, 5)), failed()]);
     let (mut watch, counters) = watch(&script);
     watch.follow("a");
     next(&mut watch).await;
@@ -96,14 +95,14 @@ async fn failures_are_told_once_retried_with_growing_pauses_and_counted() {
     // After 1, 2, 4, 8 and 16 seconds, then every 30.
     assert!(quiet(&mut watch, 100).await);
     assert!((7..=9).contains(&counters.failures()), "{}", counters.failures());
-    *script.outcomes.lock().unwrap() = vec![found(1, 5)];
+    *script.outcomes.lock().unwrap() = vec![Ok(found(1, 5))];
     assert_eq!(next(&mut watch).await.1, [("a", Ok(1))]);
     assert_eq!(counters.stale(), 0);
 }
 
 #[tokio::test(start_paused = true)]
 async fn what_is_forgotten_is_not_asked_for() {
-    let script = Script::new(vec![found(1, 1)]);
+    let script = Script::new(vec![Ok(found(1, 1))]);
     let (mut watch, counters) = watch(&script);
     watch.follow("a");
     watch.follow("b");
@@ -119,21 +118,21 @@ async fn what_is_forgotten_is_not_asked_for() {
     assert!(quiet(&mut watch, 1000).await);
     assert_eq!(script.asked(), asked);
     // Once more, as if never seen.
-    *script.outcomes.lock().unwrap() = vec![found(1, 1)];
+    *script.outcomes.lock().unwrap() = vec![Ok(found(1, 1))];
     watch.follow("a");
     assert_eq!(next(&mut watch).await.1, [("a", Ok(1))]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_refresh_asks_for_all_again_at_once() {
-    let script = Script::new(vec![found(1, 3600)]);
+    let script = Script::new(vec![Ok(found(1, 3600))]);
     let (mut watch, _) = watch(&script);
     watch.follow("a");
     watch.follow("b");
     while watch.is_waiting() {
         next(&mut watch).await;
     }
-    let other = Script::new(vec![found(2, 3600)]);
+    let other = Script::new(vec![Ok(found(2, 3600))]);
     watch.refresh(other.ask());
     let mut changes = Vec::new();
     while changes.len() < 2 {
@@ -161,7 +160,7 @@ async fn many_lookups_wait_for_one_another_and_a_panic_is_a_failure() {
             tokio::time::sleep(Duration::from_secs(1)).await;
             running.lock().unwrap().0 -= 1;
             assert!(key != 7, "a lookup that goes wrong");
-            found(key, 3600)
+            Ok(found(key, 3600))
         })
     });
     let mut watch = Watch::new(ask, Arc::default());
@@ -177,7 +176,7 @@ async fn many_lookups_wait_for_one_another_and_a_panic_is_a_failure() {
 
 #[tokio::test(start_paused = true)]
 async fn who_does_not_wait_to_the_end_misses_nothing() {
-    let script = Script::new(vec![found(1, 3600)]);
+    let script = Script::new(vec![Ok(found(1, 3600))]);
     let (mut watch, _) = watch(&script);
     watch.follow("a");
     for _ in 0..3 {
