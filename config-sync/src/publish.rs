@@ -242,6 +242,21 @@ mod tests {
     }
 
     #[test]
+    fn health_is_published_with_everything_else_as_it_is() {
+        let (publisher, _returned) = Publisher::new(snapshot(1));
+        let feed = publisher.subscribe().unwrap();
+        let before = Snapshot { revision: 7, source_revision: 5, ..Snapshot::default() };
+        publisher.publish(Arc::new(before));
+        let mut health = Health::default();
+        let slot = osmia_core::snapshot::Slot { index: 3, generation: 1 };
+        health.set(slot, [0].into_iter().collect());
+        assert_eq!(publisher.publish_health(health.clone()), 8);
+        let seen = feed.snapshots.try_recv().unwrap();
+        assert_eq!((seen.revision, seen.source_revision), (8, 5));
+        assert_eq!(seen.health, health);
+    }
+
+    #[test]
     fn a_dropped_feed_is_forgotten() {
         let (publisher, _returned) = Publisher::new(snapshot(1));
         let feed = publisher.subscribe().unwrap();
