@@ -10,9 +10,7 @@ use criterion::{Criterion, criterion_group, criterion_main};
 use osmia_core::balancer::{Ask, Chash, ChashKey, Outcome, State, hash};
 use osmia_core::node_set::NodeSet;
 use osmia_core::resource::HashOn;
-use osmia_core::snapshot::{
-    Balancer, KeepalivePool, Node, PassHost, Slot, Timeouts, Upstream, Version,
-};
+use osmia_core::snapshot::{Balancer, Node, Slot, Upstream};
 
 fn upstream(balancer: Balancer, count: u32, weight: impl Fn(u32) -> u32) -> Upstream {
     let node = |n: u32| {
@@ -26,19 +24,8 @@ fn upstream(balancer: Balancer, count: u32, weight: impl Fn(u32) -> u32) -> Upst
             pool: Slot::default(),
         }
     };
-    let upstream = Upstream {
-        id: "1".into(),
-        slot: Slot::default(),
-        version: Version::fresh(),
-        balancer,
-        nodes: (0..count).map(node).collect(),
-        pass_host: PassHost::Pass,
-        retries: 0,
-        retry_timeout: None,
-        timeout: Timeouts::default(),
-        keepalive: KeepalivePool::default(),
-        passive: None,
-    };
+    let nodes = (0..count).map(node).collect();
+    let upstream = Upstream { id: "1".into(), balancer, nodes, ..Upstream::default() };
     upstream.prepare();
     upstream
 }

@@ -61,15 +61,7 @@ fn find(c: &mut Criterion) {
             let buf = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
             let mut request = RequestHead::default();
             assert_eq!(request.parse(&buf, &HttpLimits::default()), Ok(true));
-            let head = RequestVariables {
-                request: &request,
-                buf: &buf,
-                client: ([127, 0, 0, 1], 1).into(),
-                client_ip: b"127.0.0.1",
-                listener: ([127, 0, 0, 1], 80).into(),
-                hostname: b"",
-                connection_requests: 1,
-            };
+            let head = RequestVariables::local(&request, &buf);
             let Ok(view) = View::new(head, &ViewOptions::default()) else { continue };
             assert_eq!(router.find(&view, &mut ()).is_some(), name != "miss", "{name} {routes}");
             group.bench_function(BenchmarkId::new(name, routes), |b| {

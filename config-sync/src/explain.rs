@@ -38,13 +38,10 @@ pub(crate) fn answer(plane: &Plane, body: &[u8]) -> Answer {
     }
     let client_ip = question.client.to_string();
     let variables = RequestVariables {
-        request: &head,
-        buf: &bytes,
         client: (question.client, 0).into(),
         client_ip: client_ip.as_bytes(),
         listener: question.listener(),
-        hostname: b"",
-        connection_requests: 1,
+        ..RequestVariables::local(&head, &bytes)
     };
     let body = BodyState::Read(&bytes[head.len..]);
     let view = View::new(variables, &plane.view)

@@ -3,7 +3,7 @@
 
 use std::borrow::Cow;
 use std::cell::{OnceCell, RefCell, RefMut};
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use base64::Engine as _;
 
@@ -35,6 +35,19 @@ pub struct RequestVariables<'a> {
 }
 
 impl<'a> RequestVariables<'a> {
+    /// The first request of a client on this machine, for who makes a request up.
+    pub fn local(request: &'a RequestHead, buf: &'a [u8]) -> Self {
+        Self {
+            request,
+            buf,
+            client: (Ipv4Addr::LOCALHOST, 0).into(),
+            client_ip: b"127.0.0.1",
+            listener: (Ipv4Addr::LOCALHOST, 80).into(),
+            hostname: b"",
+            connection_requests: 1,
+        }
+    }
+
     /// Appends the value of `variable`; `false` when it is not set, or not the request's.
     #[inline]
     pub fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {

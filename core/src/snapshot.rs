@@ -179,6 +179,25 @@ pub struct Upstream {
     pub passive: Option<Arc<Criteria>>,
 }
 
+impl Default for Upstream {
+    /// An upstream without nodes, and with nothing configured.
+    fn default() -> Self {
+        Self {
+            id: "".into(),
+            slot: Slot::default(),
+            version: Version::fresh(),
+            balancer: Balancer::RoundRobin,
+            nodes: Vec::new(),
+            pass_host: PassHost::Pass,
+            retries: 0,
+            retry_timeout: None,
+            timeout: Timeouts::default(),
+            keepalive: KeepalivePool::default(),
+            passive: None,
+        }
+    }
+}
+
 impl Upstream {
     /// Computes ahead what the balancer derives from the nodes, so that no worker has to while it
     /// serves. Without this call the first worker that needs it does it.

@@ -13,16 +13,7 @@ pub fn find(snapshot: &Snapshot, host: &str, path: &str) -> Option<Arc<Route>> {
     let buf = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n").into_bytes();
     let mut request = RequestHead::default();
     assert_eq!(request.parse(&buf, &HttpLimits::default()), Ok(true), "{host}{path}");
-    let head = RequestVariables {
-        request: &request,
-        buf: &buf,
-        client: ([127, 0, 0, 1], 1).into(),
-        client_ip: b"127.0.0.1",
-        listener: ([127, 0, 0, 1], 80).into(),
-        hostname: b"",
-        connection_requests: 1,
-    };
-    let view = View::new(head, &ViewOptions::default()).unwrap();
+    let view = View::new(RequestVariables::local(&request, &buf), &ViewOptions::default()).unwrap();
     match snapshot.router.find(&view, &mut ())? {
         Hit::Matched(matched) => Some(Arc::clone(matched.route)),
         Hit::NeedsBody => None,

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::resource::HashOn;
-use crate::snapshot::{KeepalivePool, Node, PassHost, Slot, Timeouts, Version};
+use crate::snapshot::{Node, Slot};
 
 /// Nodes 127.0.0.1:1000 and up with these weights and priorities.
 pub(super) fn nodes_with(weights: &[(u32, i32)]) -> Vec<Node> {
@@ -25,19 +25,7 @@ pub(super) fn nodes_with(weights: &[(u32, i32)]) -> Vec<Node> {
 }
 
 pub(super) fn upstream(balancer: Balancer, nodes: Vec<Node>) -> Upstream {
-    Upstream {
-        id: "1".into(),
-        slot: Slot::default(),
-        version: Version::fresh(),
-        balancer,
-        nodes,
-        pass_host: PassHost::Pass,
-        retries: 0,
-        retry_timeout: None,
-        timeout: Timeouts::default(),
-        keepalive: KeepalivePool::default(),
-        passive: None,
-    }
+    Upstream { id: "1".into(), balancer, nodes, ..Upstream::default() }
 }
 
 pub(super) fn weighted(balancer: Balancer, weights: &[u32]) -> Upstream {

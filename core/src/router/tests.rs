@@ -164,8 +164,12 @@ fn priority_then_pattern_length_then_order() {
     assert_eq!(find(&router, "h", "/s", "GET"), Some(4));
 }
 
-/// The rules of the module's documentation, by trying everything.
 fn naive(specs: &[Spec], host: &str, path: &str, method: &str) -> Option<usize> {
+    naive_in(Mode::HostUri, specs, host, path, method)
+}
+
+/// The rules of the module's documentation, by trying everything.
+fn naive_in(mode: Mode, specs: &[Spec], host: &str, path: &str, method: &str) -> Option<usize> {
     let mut hits = Vec::new();
     for (id, spec) in specs.iter().enumerate() {
         if !spec.methods.is_empty() && !spec.methods.contains(&method) {
@@ -181,6 +185,8 @@ fn naive(specs: &[Spec], host: &str, path: &str, method: &str) -> Option<usize> 
                 None if wanted == host => 0,
                 _ => continue,
             };
+            // By path first, a host matches or does not.
+            let host_rank = if mode == Mode::HostUri { host_rank } else { 0 };
             for uri in &spec.uris {
                 let path_rank = match uri.strip_suffix('*') {
                     Some(prefix) if path.starts_with(prefix) => 1000 - prefix.len(),
@@ -227,6 +233,29 @@ proptest! {
             let expected = naive(&specs, &host, &path, method);
             prop_assert_eq!(find(&router, &host, &path, method), expected, "{} {}", host, path);
         }
+    }
+
+    #[test]
+    fn by_path_it_agrees_with_the_naive_matcher(
+        specs in specs(),
+        mode in proptest::sample::select(vec![Mode::Uri, Mode::UriWithParameter]),
+        requests in proptest::collection::vec(
+            (
+                r"([ab]\.){0,3}[abc]",
+                "(/[ab]{0,2}){1,4}",
+                proptest::sample::select(vec!["GET", "POST", "PUT", "PATCH", "ODD"]),
+            ),
+            1..20,
+        ),
+    ) {
+        let mut router = Router::new(mode);
+        specs.iter().enumerate().for_each(|(id, spec)| router.insert(&route(id, spec)));
+        for (host, path, method) in requests {
+            let expected = naive_in(mode, &specs, &host, &path, method);
+            prop_assert_eq!(find(&router, &host, &path, method), expected, "{} {}", host, path);
+        }
+        specs.iter().enumerate().for_each(|(id, spec)| router.remove(&route(id, spec)));
+        prop_assert!(router.is_empty() && router.any_host.is_empty());
     }
 
     #[test]

@@ -7,6 +7,8 @@ use osmia_core::balancer::{self, Ask};
 use osmia_core::health::{Event, Outcome};
 use osmia_core::node_set::NodeSet;
 use osmia_core::reply::Failure;
+use osmia_core::request::View;
+use osmia_core::router::Matched;
 use osmia_core::snapshot::{Balancer, Timeouts, Upstream};
 
 use super::attempts::Attempts;
@@ -34,6 +36,16 @@ pub struct Pick {
     pub index: usize,
     /// When, if the balancer wants to know.
     began: Option<Instant>,
+}
+
+/// The hash of the key that the route's upstream balances by; zero when it does not balance by one.
+pub fn hash<'v>(matched: Matched<'v>, view: &mut View<'v>) -> u32 {
+    let Ok(upstream) = &matched.route.upstream else { return 0 };
+    let Balancer::Chash(chash) = &upstream.balancer else { return 0 };
+    view.matched = Some(matched);
+    let mut key = Vec::new();
+    chash.key.append(view, &mut key);
+    balancer::hash(&key)
 }
 
 /// Chooses a node for the next attempt.

@@ -5,7 +5,6 @@ use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
-use osmia_core::balancer;
 use osmia_core::health::Outcome;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
@@ -13,7 +12,7 @@ use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, Matched};
-use osmia_core::snapshot::{Balancer, Node, Snapshot, Upstream};
+use osmia_core::snapshot::{Node, Snapshot, Upstream};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
@@ -116,9 +115,10 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         snapshot: Option<&'s Snapshot>,
     ) -> Result<Delivered, Failure> {
         self.split_first_part(down, buf)?;
-        let matched = self.find_route(down, buf, snapshot).await?;
+        let (matched, hash) = self.find_route(down, buf, snapshot).await?;
         let route = matched.route;
         self.attempts.matched = Some(matched);
+        self.attempts.hash = hash;
         self.check_body_size()?;
         let upstream = route.upstream.as_deref().map_err(|failure| *failure)?;
         self.attempts.upstream = Some(upstream);
@@ -151,19 +151,22 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         Ok(())
     }
 
-    /// The route for the request. When that depends on the body, the body is read first.
+    /// The route for the request, and the hash of its balancer's key. When that depends on the
+    /// body, the body is read first.
     async fn find_route(
         &mut self,
         down: &mut Downstream<N>,
         buf: &mut Buf,
         snapshot: Option<&'s Snapshot>,
-    ) -> Result<Matched<'s>, Failure> {
+    ) -> Result<(Matched<'s>, u32), Failure> {
         let router = &snapshot.ok_or(Failure::NoRoute)?.router;
-        match router.find(&self.view(down, buf)?, &mut ()) {
-            Some(Hit::Matched(matched)) => return Ok(matched),
+        let mut view = self.view(down, buf)?;
+        match router.find(&view, &mut ()) {
+            Some(Hit::Matched(matched)) => return Ok((matched, balance::hash(matched, &mut view))),
             Some(Hit::NeedsBody) => {}
             None => return Err(Failure::NoRoute),
         }
+        self.check_body_size()?;
         let worker = self.worker;
         let most = worker.settings.view.body.most();
         let reading = prebody::Reading {
@@ -180,13 +183,14 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             &worker.settings.limits,
         );
         let state = if complete { BodyState::Read(&payload) } else { BodyState::TooLong };
-        match router.find(&self.view(down, buf)?.with_body(state), &mut ()) {
-            Some(Hit::Matched(matched)) => Ok(matched),
+        let mut view = self.view(down, buf)?.with_body(state);
+        match router.find(&view, &mut ()) {
+            Some(Hit::Matched(matched)) => Ok((matched, balance::hash(matched, &mut view))),
             _ => Err(Failure::NoRoute),
         }
     }
 
-    /// The request as routes and balancers see it.
+    /// The request as rules see it.
     fn view<'v>(&'v self, down: &'v Downstream<N>, buf: &'v Buf) -> Result<View<'v>, Failure> {
         let head = RequestVariables {
             request: self.request,
@@ -197,9 +201,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
         };
-        let mut view = View::new(head, &self.worker.settings.view).map_err(Failure::Path)?;
-        view.matched = self.attempts.matched;
-        Ok(view)
+        View::new(head, &self.worker.settings.view).map_err(Failure::Path)
     }
 
     fn check_body_size(&self) -> Result<(), Failure> {
@@ -225,11 +227,6 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             .map(|limit| self.worker.clock.now_ms() + limit.as_millis() as u64);
         let mut retries = upstream.retries;
         let mut replayed = false;
-        if let Balancer::Chash(chash) = &upstream.balancer {
-            let mut key = Vec::new();
-            chash.key.append(&self.view(down, buf)?, &mut key);
-            self.attempts.hash = balancer::hash(&key);
-        }
         let mut pick =
             balance::pick(self.worker, &target, &self.attempts).ok_or(Failure::NoNode)?;
         loop {

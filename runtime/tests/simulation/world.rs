@@ -15,9 +15,7 @@ use osmia::worker::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker}
 use osmia_core::limits::HttpLimits;
 use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::settings::DownstreamTimeouts;
-use osmia_core::snapshot::{
-    Balancer, KeepalivePool, Node, PassHost, Route, Slot, Snapshot, Timeouts, Upstream, Version,
-};
+use osmia_core::snapshot::{KeepalivePool, Node, Route, Slot, Snapshot, Upstream};
 
 use crate::{client, upstream};
 
@@ -187,15 +185,10 @@ pub fn snapshot() -> Snapshot {
     let upstream = Upstream {
         id: "1".into(),
         slot: Slot { index: 0, generation: 1 },
-        version: Version::fresh(),
-        balancer: Balancer::RoundRobin,
         nodes: nodes.collect(),
-        pass_host: PassHost::Pass,
         retries: 1,
-        retry_timeout: None,
-        timeout: Timeouts::default(),
         keepalive: KeepalivePool { size: 4, requests: 50, ..KeepalivePool::default() },
-        passive: None,
+        ..Upstream::default()
     };
     let route = Arc::new(Route {
         id: "1".into(),

@@ -2,7 +2,7 @@ use std::io;
 
 use osmia_core::health::State;
 use osmia_core::resource;
-use osmia_core::snapshot::{Balancer, KeepalivePool, Node, PassHost, Timeouts, Version};
+use osmia_core::snapshot::Node;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -39,19 +39,8 @@ fn upstream(id: &str, slot: Slot, nodes: &[&str]) -> Arc<Upstream> {
         let (authority, label) = ((*authority).into(), addr.to_string().into());
         Node { addr, authority, label, weight: 1, priority: 0, pool: Slot::default() }
     };
-    Arc::new(Upstream {
-        version: Version::fresh(),
-        id: id.into(),
-        slot,
-        balancer: Balancer::RoundRobin,
-        nodes: nodes.iter().map(node).collect(),
-        pass_host: PassHost::Pass,
-        retries: 0,
-        retry_timeout: None,
-        timeout: Timeouts::default(),
-        keepalive: KeepalivePool::default(),
-        passive: None,
-    })
+    let nodes = nodes.iter().map(node).collect();
+    Arc::new(Upstream { id: id.into(), slot, nodes, ..Upstream::default() })
 }
 
 impl World {
