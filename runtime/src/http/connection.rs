@@ -447,7 +447,7 @@ async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>, most: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tcp::Tcp;
+    use crate::net::Kernel;
 
     /// What an idle connection costs is these sizes, the boxes of the transport and the kernel's
     /// part; perf/results has the sum as measured.
@@ -458,11 +458,11 @@ mod tests {
 
     #[test]
     fn a_parked_connection_is_small() {
-        let waiting = future_size(|conn: Conn<Tcp>, (): (), (): ()| Tcp::park(conn));
-        let parked = future_size(|worker: Rc<Worker<Tcp>>, conn: Conn<Tcp>, idle: Idle| {
-            parked(worker, Box::pin(Tcp::park(conn)), idle)
+        let waiting = future_size(|conn: Conn<Kernel>, (): (), (): ()| Kernel::park(conn));
+        let parked = future_size(|worker: Rc<Worker<Kernel>>, conn: Conn<Kernel>, idle: Idle| {
+            parked(worker, Box::pin(Kernel::park(conn)), idle)
         });
-        let active = future_size(|worker: Rc<Worker<Tcp>>, down: Downstream<Tcp>, (): ()| {
+        let active = future_size(|worker: Rc<Worker<Kernel>>, down: Downstream<Kernel>, (): ()| {
             contained(Rc::clone(&worker), serve(worker, down))
         });
         println!("parked {parked} + {waiting} bytes, active {active} bytes");

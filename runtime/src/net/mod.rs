@@ -10,14 +10,24 @@
 //! never dropped while it may still deliver: bytes would be lost.
 
 pub mod sim;
+pub mod stack;
 pub mod tcp;
+pub mod tls;
 
+use std::cell::Ref;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::{ClientConfig, CommonState};
+
 use crate::buf::Buf;
+use tls::handshake::{Choice, HandshakeError};
+
+/// What workers run on: the kernel's connections, with layers above them.
+pub type Kernel = stack::Stack<tcp::Tcp>;
 
 /// What a worker needs from the outside.
 pub trait Net: 'static {
@@ -35,6 +45,27 @@ pub trait Net: 'static {
 
     /// Runs `task` on this thread.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+}
+
+/// A network on whose connections there may be layers.
+pub trait Transport: Net {
+    /// Shakes hands with a client of which `received` was received; see
+    /// [`tls::handshake::accept`].
+    fn secure<T>(
+        conn: Conn<Self>,
+        received: Buf,
+        choose: impl FnOnce(Option<&str>) -> Result<Choice<T>, HandshakeError>,
+    ) -> impl Future<Output = Result<(Conn<Self>, T), HandshakeError>>;
+
+    /// Shakes hands with a node that has to be `name`.
+    fn secure_upstream(
+        conn: Conn<Self>,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> impl Future<Output = Result<Conn<Self>, HandshakeError>>;
+
+    /// What a connection's handshake has come to; `None`: it is not under TLS.
+    fn tls(conn: &Conn<Self>) -> Option<Ref<'_, CommonState>>;
 }
 
 /// Both halves of a connection.
@@ -92,4 +123,7 @@ pub trait Tx: 'static {
 
     /// Ends the sending direction.
     fn shutdown(&mut self);
+
+    /// Sends a few last bytes before the end, now or not at all.
+    fn send_last(&mut self, bytes: &[u8]);
 }

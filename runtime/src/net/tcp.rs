@@ -292,6 +292,16 @@ impl Tx for TcpTx {
         // monoio shuts the sending direction down when its write half is dropped.
         drop(self.mailbox.half.take());
     }
+
+    fn send_last(&mut self, bytes: &[u8]) {
+        use rustix::net::SendFlags;
+        if self.busy || self.closed {
+            return;
+        }
+        // SAFETY: as in `reset`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let _ = rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
+    }
 }
 
 impl fmt::Debug for TcpTx {

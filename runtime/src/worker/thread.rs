@@ -25,7 +25,9 @@ use super::stats::Stats;
 use super::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
 use crate::http::connection;
 use crate::log::AccessLog;
-use crate::net::tcp::{self, Tcp};
+use crate::net::Kernel;
+use crate::net::stack::Stack;
+use crate::net::tcp;
 
 /// What the supervisor wants of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -139,7 +141,7 @@ fn pin(core: usize) -> io::Result<()> {
 
 async fn serve(plan: Plan, kind: Kind) {
     let Plan { id, settings, listeners, feed, control, stats, log, ready, .. } = plan;
-    let worker = Worker::new(id, Tcp, settings, stats, log).reporting(feed.reports.clone());
+    let worker = Worker::new(id, Kernel::default(), settings, stats, log).reporting(feed.reports.clone());
     let worker = Rc::new(worker);
     tick(&worker, Instant::now());
     if let Ok(snapshot) = feed.snapshots.recv() {
@@ -163,7 +165,7 @@ async fn serve(plan: Plan, kind: Kind) {
 }
 
 fn start_tasks(
-    worker: &Rc<Worker<Tcp>>,
+    worker: &Rc<Worker<Kernel>>,
     listeners: &[(StdListener, bool)],
     feed: WorkerFeed,
     kind: Kind,
@@ -182,7 +184,7 @@ fn start_tasks(
 
 /// Follows the supervisor until the worker's work is done.
 async fn obey(
-    worker: &Rc<Worker<Tcp>>,
+    worker: &Rc<Worker<Kernel>>,
     control: &Control,
     listeners: &[(StdListener, bool)],
     kind: Kind,
@@ -215,7 +217,7 @@ async fn obey(
 }
 
 /// Wakes the control loop when the last connection is gone.
-async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
+async fn report_drained(worker: Rc<Worker<Kernel>>, wake: OwnedFd) {
     let Ok(timer) = timer().and_then(Wakeup::new) else { return };
     while !worker.deadlines.is_empty() {
         if timer.wait().await.is_err() {
@@ -227,7 +229,7 @@ async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
 
 /// Takes every connection whose handshake is complete, then ends listening. The kernel would reset
 /// them otherwise.
-fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], kind: Kind) {
+fn close_listeners(worker: &Rc<Worker<Kernel>>, listeners: &[(StdListener, bool)], kind: Kind) {
     for (listener, access_log) in listeners {
         let Ok(addr) = listener.local_addr() else { continue };
         let info = Rc::new(ListenerInfo::new(addr, *access_log));
@@ -238,7 +240,7 @@ fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], 
                     continue;
                 }
                 if let Ok(stream) = TcpStream::from_std(stream) {
-                    connection::accept(worker, tcp::split(stream), peer, Rc::clone(&info));
+                    connection::accept(worker, Stack::plain(tcp::split(stream)), peer, Rc::clone(&info));
                 }
             }
         }
@@ -253,14 +255,14 @@ pub fn end_listening(listener: &StdListener) {
     }
 }
 
-async fn accept_loop(worker: Rc<Worker<Tcp>>, listener: TcpListener, info: Rc<ListenerInfo>) {
+async fn accept_loop(worker: Rc<Worker<Kernel>>, listener: TcpListener, info: Rc<ListenerInfo>) {
     // Given up for a moment when descriptors run out, so that a waiting client can be told no.
     let mut spare = File::open("/dev/null").ok();
     let mut shed = ShedReport::default();
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => {
-                connection::accept(&worker, tcp::split(stream), addr, Rc::clone(&info));
+                connection::accept(&worker, Stack::plain(tcp::split(stream)), addr, Rc::clone(&info));
             }
             Err(_) if worker.is_draining() => return,
             Err(error) if is_exhausted(&error) => {
@@ -296,7 +298,7 @@ struct ShedReport {
 impl ShedReport {
     const PAUSE_MS: u64 = 10_000;
 
-    fn report(&mut self, worker: &Worker<Tcp>, info: &ListenerInfo, error: &io::Error) {
+    fn report(&mut self, worker: &Worker<Kernel>, info: &ListenerInfo, error: &io::Error) {
         let now = worker.clock.now_ms();
         if now >= self.next_ms {
             self.next_ms = now + Self::PAUSE_MS;
@@ -312,7 +314,7 @@ impl ShedReport {
 }
 
 /// Waits for the worker's next tick.
-async fn next_tick(worker: &Worker<Tcp>) {
+async fn next_tick(worker: &Worker<Kernel>) {
     let slot = worker.deadlines.register();
     slot.want_nudge();
     poll_fn(|cx| {
@@ -330,7 +332,7 @@ fn is_transient(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
 }
 
-async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
+async fn feed_loop(worker: Rc<Worker<Kernel>>, feed: WorkerFeed) {
     let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
     let wake = match Wakeup::new(wake) {
         Ok(wake) => wake,
@@ -348,7 +350,7 @@ async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
     }
 }
 
-async fn tick_loop(worker: Rc<Worker<Tcp>>, timer: OwnedFd) {
+async fn tick_loop(worker: Rc<Worker<Kernel>>, timer: OwnedFd) {
     let began = Instant::now();
     let timer = match Wakeup::new(timer) {
         Ok(timer) => timer,
@@ -362,7 +364,7 @@ async fn tick_loop(worker: Rc<Worker<Tcp>>, timer: OwnedFd) {
     }
 }
 
-fn tick(worker: &Worker<Tcp>, began: Instant) {
+fn tick(worker: &Worker<Kernel>, began: Instant) {
     let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     worker.clock.advance(now, SystemTime::now());
     worker.sweep();
