@@ -28,4 +28,5 @@ pub mod rules;
 pub mod schema;
 pub mod settings;
 pub mod snapshot;
+pub mod tls;
 pub mod vars;

@@ -31,6 +31,15 @@ pub enum Failure {
     /// The body is longer than `client_max_body_size`.
     #[error("request body larger than client_max_body_size")]
     BodyTooLarge,
+    /// The host needs a certificate of the client, which has shown none.
+    #[error("client certificate was not present")]
+    NoClientCertificate,
+    /// The client's certificate is not one that the host accepts.
+    #[error("client certificate is not accepted")]
+    BadClientCertificate,
+    /// The host needs a certificate of the client, and the connection was made for another name.
+    #[error("host differs from the name that the TLS connection was made for")]
+    WrongServerName,
     /// The client was silent for too long.
     #[error("client timed out")]
     ClientTimeout,
@@ -99,7 +108,10 @@ impl Failure {
         match self {
             Self::RequestHead(error) => error.status(),
             Self::RequestBody(error) => error.status(),
-            Self::Path(_) => 400,
+            Self::Path(_)
+            | Self::NoClientCertificate
+            | Self::BadClientCertificate
+            | Self::WrongServerName => 400,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::ClientGone => 499,
@@ -128,6 +140,9 @@ impl Failure {
             | Self::RequestBody(_)
             | Self::Path(_)
             | Self::BodyTooLarge
+            | Self::NoClientCertificate
+            | Self::BadClientCertificate
+            | Self::WrongServerName
             | Self::ClientTimeout
             | Self::ClientGone => Source::Downstream,
             Self::NoRoute

@@ -13,6 +13,7 @@ use crate::http1::request::split_port;
 use crate::http1::{BodyLength, RequestHead};
 use crate::path::{self, Normalized, PathError, PathOptions};
 use crate::router::{Matched, Request};
+use crate::tls::TlsPeer;
 use crate::vars::{Variable, VariableSource, names_field};
 
 /// A request, by nginx's rules for variables.
@@ -32,6 +33,8 @@ pub struct RequestVariables<'a> {
     pub hostname: &'a [u8],
     /// Requests so far on the connection.
     pub connection_requests: u32,
+    /// The client's TLS; `None`: it speaks without.
+    pub tls: Option<&'a TlsPeer>,
 }
 
 impl<'a> RequestVariables<'a> {
@@ -45,6 +48,7 @@ impl<'a> RequestVariables<'a> {
             listener: (Ipv4Addr::LOCALHOST, 80).into(),
             hostname: b"",
             connection_requests: 1,
+            tls: None,
         }
     }
 
@@ -78,8 +82,8 @@ impl<'a> RequestVariables<'a> {
             Variable::Header(name) => header(&request.fields, self.buf, name, out),
             Variable::ContentType => header(&request.fields, self.buf, "content-type", out),
             Variable::ContentLength => header(&request.fields, self.buf, "content-length", out),
-            Variable::Scheme => put(out, b"http"),
-            Variable::Https => put(out, b""),
+            Variable::Scheme => put(out, if self.tls.is_some() { b"https" } else { b"http" }),
+            Variable::Https => put(out, if self.tls.is_some() { b"on" } else { b"" }),
             Variable::ServerProtocol => {
                 put(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
             }
@@ -90,7 +94,7 @@ impl<'a> RequestVariables<'a> {
             Variable::Hostname => put(out, self.hostname),
             Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
             Variable::NginxVersion => put(out, env!("CARGO_PKG_VERSION").as_bytes()),
-            _ => false,
+            _ => self.tls.is_some_and(|tls| tls.append(variable, out)),
         }
     }
 

@@ -15,6 +15,7 @@ use crate::health::Criteria;
 use crate::node_set::NodeSet;
 use crate::reply::Failure;
 use crate::router::{Conditions, MethodSet, PathPattern, Router};
+use crate::tls::{Certificates, UpstreamTls};
 
 /// A stable index into a per-worker table, handed out by the sync thread.
 ///
@@ -40,6 +41,8 @@ pub struct Snapshot {
     pub router: Router,
     /// What health checks found out about the nodes of upstreams.
     pub health: Health,
+    /// Certificates by the names that clients ask for.
+    pub certificates: Certificates,
 }
 
 /// What health checks found out about the nodes of upstreams. A clone is a reference count.
@@ -177,6 +180,22 @@ pub struct Upstream {
     pub keepalive: KeepalivePool,
     /// What of the traffic's outcomes is to be reported (`checks.passive`); `None`: nothing.
     pub passive: Option<Arc<Criteria>>,
+    /// How TLS is spoken with the nodes; `None`: it is not.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// What is spoken with the nodes, over TLS or not.
+    pub protocol: UpstreamProtocol,
+}
+
+/// What is spoken with the nodes of an upstream (`scheme`, TLS aside).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1: `http`, `https`.
+    #[default]
+    Http1,
+    /// HTTP/2 as gRPC uses it, with trailers: `grpc`, `grpcs`.
+    Grpc,
+    /// HTTP/2 otherwise.
+    Http2,
 }
 
 impl Default for Upstream {
@@ -194,6 +213,8 @@ impl Default for Upstream {
             timeout: Timeouts::default(),
             keepalive: KeepalivePool::default(),
             passive: None,
+            tls: None,
+            protocol: UpstreamProtocol::Http1,
         }
     }
 }
@@ -250,7 +271,8 @@ pub struct Node {
     pub weight: u32,
     /// Nodes of lower priority serve when those of higher priority are exhausted.
     pub priority: i32,
-    /// Index of the per-worker connection pool; keyed by scheme and address, shared by upstreams.
+    /// Index of the per-worker connection pool, shared by upstreams that speak the same protocol
+    /// with the same address, over TLS with the same certificate and authorities or without TLS.
     pub pool: Slot,
 }
 

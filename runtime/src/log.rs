@@ -168,6 +168,7 @@ impl<'a> Record<'a> {
             listener: self.listener.addr,
             hostname: self.hostname,
             connection_requests: self.connection_requests,
+            tls: None,
         }
     }
 

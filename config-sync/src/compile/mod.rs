@@ -21,6 +21,7 @@ use osmia_core::resource::{self, Key, Kind, Status};
 use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::{self, Upstream};
+use osmia_core::tls::Certificates;
 
 use nodes::NoNodes;
 use parse::{Parsed, Typed};
@@ -54,6 +55,7 @@ pub struct Compiler {
     closed: BTreeSet<Arc<str>>,
     routes: HashMap<Arc<str>, Arc<snapshot::Route>>,
     router: Router,
+    certificates: Certificates,
 }
 
 /// What routes take from their service.
@@ -99,6 +101,7 @@ impl Compiler {
             closed: BTreeSet::new(),
             routes: HashMap::default(),
             router,
+            certificates: Certificates::default(),
         }
     }
 
@@ -116,6 +119,11 @@ impl Compiler {
     /// The router that is in force.
     pub fn router(&self) -> Router {
         if self.closed.is_empty() { self.router.clone() } else { refusing(Failure::Quarantined) }
+    }
+
+    /// The certificates that are in force.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
     }
 
     /// Follows `state`, in which `changed` keys have their new values already. Whether

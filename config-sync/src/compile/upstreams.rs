@@ -6,7 +6,9 @@ use std::sync::Arc;
 use ahash::HashMap;
 use osmia_core::health::Criteria;
 use osmia_core::resource::{self, Checks, Key, PassHost};
-use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Timeouts, Upstream, Version};
+use osmia_core::snapshot::{
+    self, Balancer, KeepalivePool, Node, Timeouts, Upstream, UpstreamProtocol, Version,
+};
 
 use super::names::Names;
 use super::nodes::{self, Address, NoNodes};
@@ -151,6 +153,8 @@ impl Builder {
             passive: checks
                 .and_then(|checks| checks.passive.as_ref())
                 .map(|passive| Arc::new(Criteria::passive(passive))),
+            tls: None,
+            protocol: UpstreamProtocol::Http1,
         }
     }
 }

@@ -76,6 +76,7 @@ pub async fn run<N: Net>(
             client: &down.client,
             listener: &down.listener,
             connection_requests: down.requests,
+            tls: None,
             request: exchange.request,
             response: exchange.response,
             buf: buf.bytes(),
