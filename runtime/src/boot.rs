@@ -133,7 +133,8 @@ fn open_access_log(settings: &Settings) -> anyhow::Result<Option<LogPlan>> {
 
 fn bind_all(settings: &Settings, workers: usize) -> anyhow::Result<Vec<Bound>> {
     let mut all = Vec::new();
-    for listener in &settings.listeners {
+    // TLS is not served yet.
+    for listener in settings.listeners.iter().filter(|listener| !listener.tls) {
         match listen::bind(listener, workers)? {
             Some(bound) => all.push(bound),
             None => tracing::info!(addr = %listener.addr, "not listening: no IPv6 here"),
