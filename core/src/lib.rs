@@ -18,6 +18,7 @@ pub mod keyring;
 pub mod limits;
 pub mod net_set;
 pub mod node_set;
+pub mod origin;
 pub mod path;
 pub mod plugin;
 pub mod reply;

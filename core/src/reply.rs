@@ -40,6 +40,9 @@ pub enum Failure {
     /// The host needs a certificate of the client, and the connection was made for another name.
     #[error("host differs from the name that the TLS connection was made for")]
     WrongServerName,
+    /// The client speaks HTTP where TLS is expected.
+    #[error("plain HTTP request on a TLS port")]
+    PlainHttp,
     /// The client was silent for too long.
     #[error("client timed out")]
     ClientTimeout,
@@ -102,6 +105,18 @@ pub enum Failure {
     Internal,
 }
 
+macro_rules! page {
+    ($title:literal) => {
+        concat!(
+            "<html>\r\n<head><title>",
+            $title,
+            "</title></head>\r\n<body>\r\n<center><h1>",
+            $title,
+            "</h1></center>\r\n<hr><center>osmia</center>\r\n</body>\r\n</html>\r\n"
+        )
+    };
+}
+
 impl Failure {
     /// The status of the reply; 499 is only logged, as in nginx: the client is gone.
     pub fn status(self) -> u16 {
@@ -111,7 +126,8 @@ impl Failure {
             Self::Path(_)
             | Self::NoClientCertificate
             | Self::BadClientCertificate
-            | Self::WrongServerName => 400,
+            | Self::WrongServerName
+            | Self::PlainHttp => 400,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::ClientGone => 499,
@@ -143,6 +159,7 @@ impl Failure {
             | Self::NoClientCertificate
             | Self::BadClientCertificate
             | Self::WrongServerName
+            | Self::PlainHttp
             | Self::ClientTimeout
             | Self::ClientGone => Source::Downstream,
             Self::NoRoute
@@ -183,6 +200,10 @@ impl Failure {
         match self {
             Self::NoRoute => (PLAIN, "{\"error_msg\":\"404 Route Not Found\"}\n"),
             Self::Quarantined => (PLAIN, "{\"error_msg\":\"503 Route Not Usable\"}\n"),
+            Self::PlainHttp => (
+                "text/html; charset=utf-8",
+                page!("400 The plain HTTP request was sent to HTTPS port"),
+            ),
             _ => ("text/html; charset=utf-8", page(self.status())),
         }
     }
@@ -207,18 +228,6 @@ pub fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Error",
     }
-}
-
-macro_rules! page {
-    ($title:literal) => {
-        concat!(
-            "<html>\r\n<head><title>",
-            $title,
-            "</title></head>\r\n<body>\r\n<center><h1>",
-            $title,
-            "</h1></center>\r\n<hr><center>osmia</center>\r\n</body>\r\n</html>\r\n"
-        )
-    };
 }
 
 fn page(status: u16) -> &'static str {

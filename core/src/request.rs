@@ -12,8 +12,9 @@ use crate::http1::fields::{self, Field};
 use crate::http1::request::split_port;
 use crate::http1::{BodyLength, RequestHead};
 use crate::path::{self, Normalized, PathError, PathOptions};
+use crate::reply::Failure;
 use crate::router::{Matched, Request};
-use crate::tls::TlsPeer;
+use crate::tls::{Certificates, TlsPeer};
 use crate::vars::{Variable, VariableSource, names_field};
 
 /// A request, by nginx's rules for variables.
@@ -68,7 +69,7 @@ impl<'a> RequestVariables<'a> {
                 out[start..].make_ascii_lowercase();
                 true
             }
-            Variable::Request => put(out, self.request_line()),
+            Variable::Request => self.append_request_line(out),
             Variable::RequestMethod => nonempty(out, request.method.get(self.buf)),
             Variable::RequestUri => nonempty(out, request.target.get(self.buf)),
             Variable::Uri => {
@@ -85,7 +86,12 @@ impl<'a> RequestVariables<'a> {
             Variable::Scheme => put(out, if self.tls.is_some() { b"https" } else { b"http" }),
             Variable::Https => put(out, if self.tls.is_some() { b"on" } else { b"" }),
             Variable::ServerProtocol => {
-                put(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
+                let version: &[u8] = match (request.http2, request.http11) {
+                    (true, _) => b"HTTP/2.0",
+                    (false, true) => b"HTTP/1.1",
+                    (false, false) => b"HTTP/1.0",
+                };
+                put(out, version)
             }
             Variable::ServerAddr => put(out, self.listener.ip().to_string().as_bytes()),
             Variable::ServerPort => number(out, u64::from(self.listener.port())),
@@ -95,6 +101,14 @@ impl<'a> RequestVariables<'a> {
             Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
             Variable::NginxVersion => put(out, env!("CARGO_PKG_VERSION").as_bytes()),
             _ => self.tls.is_some_and(|tls| tls.append(variable, out)),
+        }
+    }
+
+    fn append_request_line(&self, out: &mut Vec<u8>) -> bool {
+        let line = self.request_line();
+        match line.strip_suffix(b"1.1").filter(|_| self.request.http2) {
+            Some(before) => put(out, before) && put(out, b"2.0"),
+            None => put(out, line),
         }
     }
 
@@ -209,6 +223,13 @@ impl<'a> View<'a> {
         self.body = body;
         self.body_variables = OnceCell::new();
         self
+    }
+
+    /// Whether a client under TLS may ask for this; see [`TlsPeer::admit`].
+    pub fn admit(&self, certificates: &Certificates) -> Result<(), Failure> {
+        let Some(tls) = self.head.tls else { return Ok(()) };
+        let host = String::from_utf8_lossy(&self.host);
+        tls.admit(certificates, &host, &String::from_utf8_lossy(&self.path.uri))
     }
 
     /// What a parameter of the route's path took.

@@ -19,4 +19,5 @@ pub mod listen;
 pub mod log;
 pub mod net;
 pub mod supervisor;
+mod unix_socket;
 pub mod worker;

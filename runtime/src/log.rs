@@ -9,6 +9,7 @@ use osmia_core::access_log::Format;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::request::{RequestVariables, header, number, put};
 use osmia_core::snapshot::{Node, Route};
+use osmia_core::tls::TlsPeer;
 use osmia_core::vars::{Variable, VariableSource};
 
 use crate::disk::LogSink;
@@ -95,6 +96,8 @@ pub struct Record<'a> {
     pub listener: &'a crate::worker::ListenerInfo,
     /// Requests so far on the connection.
     pub connection_requests: u32,
+    /// The client's TLS; `None`: it speaks without.
+    pub tls: Option<&'a TlsPeer>,
     /// The request.
     pub request: &'a RequestHead,
     /// The upstream's response; of use if `delivery.answered`.
@@ -168,7 +171,7 @@ impl<'a> Record<'a> {
             listener: self.listener.addr,
             hostname: self.hostname,
             connection_requests: self.connection_requests,
-            tls: None,
+            tls: self.tls,
         }
     }
 

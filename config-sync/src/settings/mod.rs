@@ -247,6 +247,8 @@ fn read_settings(
     let dns = dns::names(&apisix, warnings)?;
     Ok(Settings {
         listeners: listeners(&apisix, role, warnings)?,
+        proxy_protocol_trusted: listen::networks(&osmia.get("proxy_protocol")?.get("trusted")?)?,
+        trusted_addresses: listen::networks(&apisix.get("trusted_addresses")?)?,
         workers: workers(&apisix, &nginx, &osmia)?,
         driver: osmia.get("driver")?.choice(&DRIVERS, Driver::Auto)?,
         limits: http_limits(&osmia.get("limits")?)?,

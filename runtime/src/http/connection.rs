@@ -9,15 +9,17 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use osmia_core::reply::Failure;
+use osmia_core::tls::TlsPeer;
 
 use super::attempts::Attempts;
 use super::exchange::{self, Disposition};
+use super::greet::{self, Greeted};
 use super::reply;
 use super::response::Delivery;
 use super::side::{self, wait_alone};
 use crate::buf::{Buf, Class};
 use crate::log::Record;
-use crate::net::{Conn, Net, Rx, Tx};
+use crate::net::{Conn, Net, Rx, Transport, Tx};
 use crate::worker::deadline::{Direction, SlotGuard};
 use crate::worker::upstreams::duration_ms;
 use crate::worker::{ListenerInfo, Scratch, Worker};
@@ -72,6 +74,8 @@ pub struct Downstream<N: Net> {
     pub client: ClientAddr,
     /// Where it was accepted.
     pub listener: Rc<ListenerInfo>,
+    /// Its TLS; `None`: it speaks without.
+    pub tls: Option<Rc<TlsPeer>>,
     /// Requests begun.
     pub requests: u32,
     /// Bytes of the next request that came early.
@@ -91,6 +95,7 @@ impl<N: Net> Downstream<N> {
             slot: idle.slot,
             client: ClientAddr::new(idle.addr),
             listener: idle.listener,
+            tls: idle.tls,
             requests: idle.requests,
             early: None,
             eager_send: false,
@@ -137,33 +142,53 @@ impl<N: Net> Downstream<N> {
 
 /// What is kept of a connection that waits without a buffer.
 pub struct Idle {
-    slot: SlotGuard,
-    addr: SocketAddr,
-    listener: Rc<ListenerInfo>,
-    requests: u32,
+    /// Its deadlines.
+    pub slot: SlotGuard,
+    /// The client.
+    pub addr: SocketAddr,
+    /// Where it was accepted.
+    pub listener: Rc<ListenerInfo>,
+    /// Its TLS; `None`: it speaks without.
+    pub tls: Option<Rc<TlsPeer>>,
+    /// Requests so far.
+    pub requests: u32,
 }
 
 /// Takes up a connection that was accepted.
-pub fn accept<N: Net>(
+pub fn accept<N: Transport>(
     worker: &Rc<Worker<N>>,
     conn: Conn<N>,
     addr: SocketAddr,
     listener: Rc<ListenerInfo>,
 ) {
-    let idle = Idle { slot: worker.deadlines.register(), addr, listener, requests: 0 };
+    let under_tls = listener.tls;
+    let idle = Idle { slot: worker.deadlines.register(), addr, listener, tls: None, requests: 0 };
     worker.stats.accepted.add(1);
     worker.stats.open.add(1);
-    start(worker, conn, idle);
+    if under_tls {
+        worker.net.spawn(contained(Rc::clone(worker), greet(Rc::clone(worker), conn, idle)));
+    } else {
+        start(worker, conn, idle);
+    }
+}
+
+/// What comes before the first request. It is a task of its own, so that it takes no room in those
+/// of requests.
+async fn greet<N: Transport>(worker: Rc<Worker<N>>, conn: Conn<N>, idle: Idle) -> After<N> {
+    match greet::run(&worker, conn, idle).await {
+        Some(Greeted { conn, idle, .. }) => After::Serve(conn, idle),
+        None => After::Closed,
+    }
 }
 
 /// Runs `serve` as a task of its own, containing a panic to this connection.
-fn start<N: Net>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
+fn start<N: Transport>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
     let task = serve(Rc::clone(worker), Downstream::new(worker, conn, idle));
     worker.net.spawn(contained(Rc::clone(worker), task));
 }
 
 /// Ends the task on a panic, and counts it.
-async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
     let mut task = std::pin::pin!(task);
     let outcome = poll_fn(|cx| {
         let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
@@ -179,6 +204,7 @@ async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = Aft
             let readable = Box::pin(N::park(conn));
             worker.net.spawn(parked(Rc::clone(&worker), readable, idle));
         }
+        Some(After::Serve(conn, idle)) => start(&worker, conn, idle),
         Some(After::Closed) => worker.stats.open.sub(1),
         None => {
             worker.stats.panics.add(1);
@@ -194,13 +220,16 @@ async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = Aft
 
 /// What follows when the task of an active connection ends.
 enum After<N: Net> {
+    /// It waits without a buffer.
     Park(Conn<N>, Idle),
+    /// Requests may come.
+    Serve(Conn<N>, Idle),
     Closed,
 }
 
 /// A connection without a buffer, until its client says something. Kept small: there may be very
 /// many.
-async fn parked<N: Net, F>(worker: Rc<Worker<N>>, mut readable: Pin<Box<F>>, idle: Idle)
+async fn parked<N: Transport, F>(worker: Rc<Worker<N>>, mut readable: Pin<Box<F>>, idle: Idle)
 where
     F: Future<Output = io::Result<Conn<N>>>,
 {
@@ -229,7 +258,7 @@ where
     }
 }
 
-async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
+async fn serve<N: Transport>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
     poll_fn(|cx| {
         down.slot.attach(cx);
         Poll::Ready(())
@@ -244,8 +273,8 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
             }
             Next::Close => break After::Closed,
             Next::Park => {
-                let Downstream { conn, slot, client, listener, requests, .. } = down;
-                let idle = Idle { slot, addr: client.addr, listener, requests };
+                let Downstream { conn, slot, client, listener, tls, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, listener, tls, requests };
                 worker.give_scratch(scratch);
                 return After::Park(conn, idle);
             }
@@ -394,6 +423,7 @@ async fn refuse<N: Net>(
             client: &down.client,
             listener: &down.listener,
             connection_requests: down.requests + 1,
+            tls: down.tls.as_deref(),
             request: &scratch.request,
             response: &scratch.response,
             buf: buf.bytes(),

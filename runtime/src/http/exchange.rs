@@ -6,6 +6,7 @@ use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use osmia_core::health::Outcome;
+use osmia_core::http1::request::split_port;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
@@ -17,6 +18,7 @@ use osmia_core::snapshot::{Node, Snapshot, Upstream};
 use super::attempts::Attempts;
 use super::balance::{self, Target};
 use super::connection::Downstream;
+use super::dial;
 use super::prebody;
 use super::reply;
 use super::response::{Delivered, Delivery, Relay, RequestTraits, may_defer};
@@ -25,7 +27,7 @@ use super::tunnel;
 use super::upload::Upload;
 use crate::buf::{Buf, Class};
 use crate::log::{AccessLog, Record};
-use crate::net::{Net, Tx};
+use crate::net::{Transport, Tx};
 use crate::worker::upstreams::UpstreamConn;
 use crate::worker::{Scratch, Worker};
 
@@ -46,7 +48,7 @@ pub enum Disposition {
 }
 
 /// Serves the request whose head was parsed from `buf` into `scratch`.
-pub async fn run<N: Net>(
+pub async fn run<N: Transport>(
     worker: &Worker<N>,
     down: &mut Downstream<N>,
     scratch: &mut Scratch,
@@ -76,7 +78,7 @@ pub async fn run<N: Net>(
             client: &down.client,
             listener: &down.listener,
             connection_requests: down.requests,
-            tls: None,
+            tls: down.tls.as_deref(),
             request: exchange.request,
             response: exchange.response,
             buf: buf.bytes(),
@@ -94,7 +96,7 @@ pub async fn run<N: Net>(
     disposition
 }
 
-struct Exchange<'a, 's, N: Net> {
+struct Exchange<'a, 's, N: Transport> {
     worker: &'a Worker<N>,
     request: &'a RequestHead,
     response: &'a mut ResponseHead,
@@ -108,7 +110,7 @@ struct Exchange<'a, 's, N: Net> {
     tunnelled: (u64, u64),
 }
 
-impl<'s, N: Net> Exchange<'_, 's, N> {
+impl<'s, N: Transport> Exchange<'_, 's, N> {
     async fn serve(
         &mut self,
         down: &mut Downstream<N>,
@@ -160,8 +162,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         buf: &mut Buf,
         snapshot: Option<&'s Snapshot>,
     ) -> Result<(Matched<'s>, u32), Failure> {
-        let router = &snapshot.ok_or(Failure::NoRoute)?.router;
+        let Snapshot { router, certificates, .. } = snapshot.ok_or(Failure::NoRoute)?;
         let mut view = self.view(down, buf)?;
+        view.admit(certificates)?;
         match router.find(&view, &mut ()) {
             Some(Hit::Matched(matched)) => return Ok((matched, balance::hash(matched, &mut view))),
             Some(Hit::NeedsBody) => {}
@@ -201,6 +204,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             listener: down.listener.addr,
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
+            tls: down.tls.as_deref(),
         };
         View::new(head, &self.worker.settings.view).map_err(Failure::Path)
     }
@@ -298,7 +302,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     ) -> Result<Delivered, Failure> {
         self.attempts.node = Some(plan.node);
         self.attempts.sent = false;
-        let mut up = self.acquire(down, &plan).await?;
+        let mut up = self.acquire(down, buf, &plan).await?;
         self.attempts.connect_time = self.time_since_attempt();
         self.send_request(down, buf, &plan, &mut up);
         let (delivered, uploaded) = self.deliver(down, buf, &plan, &mut up).await?;
@@ -318,10 +322,12 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     async fn acquire(
         &mut self,
         down: &mut Downstream<N>,
+        buf: &Buf,
         plan: &Plan<'s>,
     ) -> Result<UpstreamConn<N>, Failure> {
+        let name = plan.target.upstream.tls.as_ref().map(|_| self.server_name(buf, plan));
         if !plan.fresh
-            && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool)
+            && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool, name)
         {
             self.attempts.reused = true;
             return Ok(kept);
@@ -343,7 +349,31 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
                 .await?;
         self.worker.stats.connects.add(1);
-        connected.map(UpstreamConn::new).map_err(|error| connect_failure(&error))
+        let conn = connected.map_err(|error| connect_failure(&error))?;
+        let (Some(tls), Some(name)) = (&plan.target.upstream.tls, name) else {
+            return Ok(UpstreamConn::new(conn));
+        };
+        // In a box: few requests need the room, and all would have it in their task.
+        let mut securing = Box::pin(dial::secure::<N>(conn, tls.config.clone(), name));
+        let secured =
+            wait(self.worker, &down.slot, &mut side, limit, |cx| securing.as_mut().poll(cx))
+                .await?;
+        let conn = secured.map_err(|error| {
+            tracing::warn!(node = %plan.node.label, "TLS handshake: {error}");
+            Failure::Connect
+        })?;
+        let mut up = UpstreamConn::new(conn);
+        up.name = Some(name.into());
+        Ok(up)
+    }
+
+    /// What the node has to be by its certificate: the host it is asked for (nginx
+    /// `proxy_ssl_name`, as APISIX sets it up).
+    fn server_name<'b>(&self, buf: &'b Buf, plan: &Plan<'b>) -> &'b [u8]
+    where
+        's: 'b,
+    {
+        split_port(self.attempts.host(plan.node, self.request, buf.bytes())).0
     }
 
     /// Sends the rewritten head, and behind it what is there of the body.
@@ -359,7 +389,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             host: self.attempts.host(plan.node, self.request, bytes),
             target: None,
             client_ip: down.client.ip(),
-            scheme: b"http",
+            scheme: if down.tls.is_some() { b"https" } else { b"http" },
             server_port: down.listener.port.as_bytes(),
             upgrade: self.upgrades(plan),
         };

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! worker::thread accepts
+//!   ├─ under TLS: greet ─▶ its handshake, then as below
 //!   └─ connection::serve ─ next head ─▶ exchange::run ─▶ … ─▶ next head, park, or close
 //!        │                                │
 //!        │ refused head ▶ reply           ├─ route: normalise, match            ▶ 404
@@ -19,7 +20,9 @@
 pub mod attempts;
 pub mod balance;
 pub mod connection;
+pub mod dial;
 pub mod exchange;
+pub mod greet;
 pub mod prebody;
 pub mod reply;
 pub mod response;

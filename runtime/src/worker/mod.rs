@@ -3,6 +3,7 @@
 //! [`Worker`] is the context that the request's life runs in; it is generic over the [`Net`] so
 //! that tests can run it on a virtual network. [`thread`] starts real ones.
 
+pub mod acceptor;
 pub mod clock;
 pub mod deadline;
 pub mod driver;
@@ -20,8 +21,9 @@ use crossbeam_channel::Sender;
 use osmia_config_sync::health::Reporter;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
+use osmia_core::origin::{Origin, UNSPECIFIED};
 use osmia_core::request::ViewOptions;
-use osmia_core::settings::{DownstreamTimeouts, Settings};
+use osmia_core::settings::{DownstreamTimeouts, ListenAddr, Listener, Settings};
 use osmia_core::snapshot::Snapshot;
 
 use crate::log::AccessLog;
@@ -61,6 +63,8 @@ pub struct PipelineSettings {
     pub client_max_body_bytes: u64,
     /// How routes see requests.
     pub view: ViewOptions,
+    /// `apisix.ssl.fallback_sni`: the name of clients that ask for none.
+    pub fallback_sni: Option<String>,
     /// `X-APISIX-Upstream-Status` on every proxied response, not on 5xx only.
     pub show_upstream_status: bool,
 }
@@ -78,6 +82,7 @@ impl From<&Settings> for PipelineSettings {
             hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
             client_max_body_bytes: settings.client_max_body_bytes,
             view: settings.view,
+            fallback_sni: None,
             show_upstream_status: settings.show_upstream_status,
         }
     }
@@ -86,18 +91,49 @@ impl From<&Settings> for PipelineSettings {
 /// A listener as requests see it.
 #[derive(Debug)]
 pub struct ListenerInfo {
-    /// The bound address.
+    /// The bound address; unspecified, with port 0, for a Unix domain socket.
     pub addr: SocketAddr,
-    /// Its port, for `X-Forwarded-Port`.
+    /// Its port, for `X-Forwarded-Port`; empty for a Unix domain socket.
     pub port: String,
     /// Whether its requests are logged.
     pub access_log: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Whether connections begin with a TLS handshake.
+    pub tls: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// What is special about its connections if nothing else is said of them.
+    pub origin: Option<Rc<Origin>>,
 }
 
 impl ListenerInfo {
     /// Describes a listener bound to `addr`.
     pub fn new(addr: SocketAddr, access_log: bool) -> Self {
-        Self { addr, port: addr.port().to_string(), access_log }
+        let port = addr.port().to_string();
+        Self {
+            addr,
+            port,
+            access_log,
+            proxy_protocol: false,
+            tls: false,
+            http2: false,
+            origin: None,
+        }
+    }
+
+    /// Describes a bound listener.
+    pub fn of(listener: &Listener) -> Self {
+        let Listener { access_log, proxy_protocol, tls, http2, .. } = *listener;
+        let plain = match &listener.addr {
+            ListenAddr::Tcp(addr) => Self::new(*addr, access_log),
+            ListenAddr::Unix(path) => Self {
+                port: String::new(),
+                origin: Some(Rc::new(Origin::unix(path))),
+                ..Self::new(UNSPECIFIED, access_log)
+            },
+        };
+        Self { proxy_protocol, tls, http2, ..plain }
     }
 }
 

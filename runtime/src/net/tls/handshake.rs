@@ -108,8 +108,8 @@ pub async fn connect<N: Net>(
     config: Arc<ClientConfig>,
     name: &str,
 ) -> Result<(TlsRx<N>, TlsTx<N>), HandshakeError> {
-    let server = ServerName::try_from(name.to_owned())
-        .map_err(|_| HandshakeError::Name(name.to_owned()))?;
+    let server =
+        ServerName::try_from(name.to_owned()).map_err(|_| HandshakeError::Name(name.to_owned()))?;
     let mut session = Session::client(config, server)?;
     complete(&mut session, &mut conn).await?;
     Ok(halves(session, conn))

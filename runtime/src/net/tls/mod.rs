@@ -6,6 +6,8 @@
 
 pub mod handshake;
 pub mod session;
+#[cfg(test)]
+mod tests;
 
 use std::cell::{Ref, RefCell};
 use std::io;
@@ -276,4 +278,3 @@ impl<N: Net> Drop for Shared<N> {
         self.say_goodbye();
     }
 }
-
