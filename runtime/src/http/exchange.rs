@@ -76,7 +76,6 @@ pub async fn run<N: Net>(
             client: &down.client,
             listener: &down.listener,
             connection_requests: down.requests,
-            tls: None,
             request: exchange.request,
             response: exchange.response,
             buf: buf.bytes(),
@@ -201,6 +200,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             listener: down.listener.addr,
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
+            tls: None,
         };
         View::new(head, &self.worker.settings.view).map_err(Failure::Path)
     }
