@@ -14,6 +14,7 @@ pub mod expr;
 pub mod fuzzing;
 pub mod health;
 pub mod http1;
+pub mod http2;
 pub mod keyring;
 pub mod limits;
 pub mod net_set;
