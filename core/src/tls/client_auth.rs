@@ -76,7 +76,8 @@ impl Authorities {
         let all: Vec<CertificateDer<'static>> = CertificateDer::pem_slice_iter(pem.as_bytes())
             .collect::<Result<_, _>>()
             .map_err(|error| format!("client.ca: not PEM: {error}"))?;
-        let mut this = Self { anchors: Vec::new(), intermediates: Vec::new(), subjects: Vec::new() };
+        let mut this =
+            Self { anchors: Vec::new(), intermediates: Vec::new(), subjects: Vec::new() };
         for der in &all {
             let (_, certificate) = X509Certificate::from_der(der)
                 .map_err(|error| format!("client.ca: not a certificate: {error}"))?;
@@ -88,7 +89,8 @@ impl Authorities {
             }
         }
         if this.anchors.is_empty() {
-            this.anchors = this.intermediates.drain(..).map(|der| anchor(&der)).collect::<Result<_, _>>()?;
+            this.anchors =
+                this.intermediates.drain(..).map(|der| anchor(&der)).collect::<Result<_, _>>()?;
         }
         if this.anchors.is_empty() {
             return Err("client.ca: there is no certificate in it, put a PEM one there".to_owned());
@@ -148,9 +150,8 @@ fn borrowed<'a>(der: &'a CertificateDer<'_>) -> CertificateDer<'a> {
 /// What OpenSSL would say.
 fn reason(leaf: &CertificateDer<'_>, error: &webpki::Error) -> String {
     use webpki::Error;
-    let signs_itself = || {
-        X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.subject() == leaf.issuer())
-    };
+    let signs_itself =
+        || X509Certificate::from_der(leaf).is_ok_and(|(_, leaf)| leaf.subject() == leaf.issuer());
     let text = match error {
         Error::CertExpired { .. } => "certificate has expired",
         Error::CertNotValidYet { .. } => "certificate is not yet valid",

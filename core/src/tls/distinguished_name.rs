@@ -60,7 +60,10 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>, out: &mut Vec<u8>) {
         _ if short.is_none() => None,
         Tag::BmpString => Some(utf16(value.data)),
         Tag::Utf8String => Some(String::from_utf8_lossy(value.data).into_owned()),
-        Tag::PrintableString | Tag::Ia5String | Tag::T61String | Tag::NumericString
+        Tag::PrintableString
+        | Tag::Ia5String
+        | Tag::T61String
+        | Tag::NumericString
         | Tag::VisibleString => Some(value.data.iter().map(|byte| char::from(*byte)).collect()),
         _ => None,
     };

@@ -68,12 +68,7 @@ pub enum ClientVerify {
 impl TlsPeer {
     /// The client of a handshake with `server`, which was found by the name `sni`. `now` decides
     /// over the client's certificate where the handshake left that open.
-    pub fn of(
-        handshake: &Handshake<'_>,
-        sni: &str,
-        server: Arc<ServerTls>,
-        now: UnixTime,
-    ) -> Self {
+    pub fn of(handshake: &Handshake<'_>, sni: &str, server: Arc<ServerTls>, now: UnixTime) -> Self {
         let shown = handshake.certificates.filter(|chain| !chain.is_empty());
         let verify = match (shown, &server.client) {
             (Some(chain), Some(client)) if client.is_per_request() => client.verify(chain, now),
