@@ -20,6 +20,11 @@ mod sessions;
 mod suites;
 mod upstream;
 
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 
 use rustls::ServerConfig;
