@@ -58,6 +58,9 @@ pub enum Failure {
     /// The route names an upstream that does not exist.
     #[error("the route's upstream does not exist")]
     NoUpstream,
+    /// The certificate that the upstream is to be shown does not exist.
+    #[error("the upstream's client certificate does not exist")]
+    NoCertificate,
     /// The route names a service that does not exist.
     #[error("the route's service does not exist")]
     NoService,
@@ -139,6 +142,7 @@ impl Failure {
             | Self::Overload
             | Self::Shutdown => 503,
             Self::NoUpstream
+            | Self::NoCertificate
             | Self::Connect
             | Self::UpstreamClosed
             | Self::ResponseHead(_)
@@ -165,6 +169,7 @@ impl Failure {
             Self::NoRoute
             | Self::NoNode
             | Self::NoUpstream
+            | Self::NoCertificate
             | Self::NoService
             | Self::NoPluginConfig
             | Self::NotConfigured

@@ -53,9 +53,11 @@ pub struct Settings {
     pub client_max_body_bytes: u64,
     /// Whether `checks` of upstreams are honoured: `apisix.disable_upstream_healthcheck` says no.
     pub health_checks: bool,
-    /// `apisix.ssl.ssl_trusted_certificate`: authorities for HTTPS health checks; `None`: the
-    /// system's.
+    /// `apisix.ssl.ssl_trusted_certificate`: authorities for nodes (`tls.verify`) and for HTTPS
+    /// health checks; `None`: the system's.
     pub trusted_certificates: Option<PathBuf>,
+    /// `apisix.ssl`, without its listeners: TLS with clients.
+    pub tls: TlsSettings,
     /// Where resources come from.
     pub provider: ConfigProvider,
     /// How resources are read and checked.
@@ -91,6 +93,50 @@ impl fmt::Display for ListenAddr {
         match self {
             Self::Tcp(addr) => addr.fmt(f),
             Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `apisix.ssl` and `apisix.enable_http2` (APISIX, `apisix/cli/config.lua`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `fallback_sni`: the name that is assumed of a client that gives none, in lower case.
+    pub fallback_sni: Option<Box<str>>,
+    /// `ssl_protocols`, default TLS 1.2 and 1.3; at least one.
+    pub protocols: Vec<TlsVersion>,
+    /// `ssl_ciphers`: suites of TLS 1.2 in order of preference; those of 1.3 are always on.
+    pub ciphers: Vec<rustls::CipherSuite>,
+    /// `ssl_session_tickets`, default false.
+    pub session_tickets: bool,
+    /// `osmia.ssl_session_cache`: sessions that are kept for clients to resume; 0: none.
+    pub session_cache: usize,
+    /// `apisix.enable_http2`, default true: whether HTTP/2 is offered.
+    pub http2: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// `TLSv1.2`.
+    V12,
+    /// `TLSv1.3`.
+    V13,
+}
+
+impl TlsSettings {
+    /// Default of `osmia.ssl_session_cache`: about what APISIX's 20 MiB hold.
+    pub const SESSION_CACHE: usize = 20_000;
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            fallback_sni: None,
+            protocols: vec![TlsVersion::V12, TlsVersion::V13],
+            ciphers: crate::tls::select_ciphers("ALL").suites,
+            session_tickets: false,
+            session_cache: Self::SESSION_CACHE,
+            http2: true,
         }
     }
 }

@@ -26,6 +26,8 @@ pub(super) enum NoNodes {
     Pending,
     /// A name cannot be resolved; field and reason.
     Unresolved(String),
+    /// TLS with them cannot be set up; field and reason.
+    Tls(String),
 }
 
 /// The addresses of all nodes.

@@ -94,3 +94,80 @@ impl fmt::Debug for Certificates {
         f.debug_struct("Certificates").field("odd", &self.odd).finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::server_for;
+    use super::*;
+
+    fn table(rows: &[(&str, u64, &[&str])]) -> (Certificates, Vec<Arc<ServerTls>>) {
+        let all: Vec<_> =
+            rows.iter().map(|(id, order, snis)| Arc::new(server_for(id, *order, snis))).collect();
+        let mut table = Certificates::default();
+        all.iter().for_each(|server| table.insert(server));
+        (table, all)
+    }
+
+    fn found<'a>(table: &'a Certificates, sni: &str) -> &'a str {
+        table.find(sni).map_or("", |server| &*server.id)
+    }
+
+    #[test]
+    fn the_name_itself_counts_more_than_a_wildcard_and_that_covers_one_label() {
+        let (table, _) = table(&[
+            ("exact", 3, &["www.test.com"]),
+            ("wild", 1, &["*.test.com"]),
+            ("deep", 2, &["*.a.test.com", "test.com"]),
+        ]);
+        for (sni, expected) in [
+            ("www.test.com", "exact"),
+            ("b.test.com", "wild"),
+            ("a.test.com", "wild"),
+            ("b.a.test.com", "deep"),
+            ("c.b.a.test.com", ""),
+            ("test.com", "deep"),
+            ("b.c.test.com", ""),
+            ("xtest.com", ""),
+            ("com", ""),
+            ("", ""),
+        ] {
+            assert_eq!(found(&table, sni), expected, "{sni}");
+        }
+    }
+
+    #[test]
+    fn a_lone_asterisk_covers_what_no_other_wildcard_claims() {
+        let (table, _) = table(&[("any", 1, &["*"]), ("wild", 2, &["*.test.com"])]);
+        for (sni, expected) in
+            [("a.b.c", "any"), ("x", "any"), ("a.test.com", "wild"), ("b.a.test.com", "")]
+        {
+            assert_eq!(found(&table, sni), expected, "{sni}");
+        }
+    }
+
+    #[test]
+    fn a_wildcard_may_begin_within_a_label() {
+        let (mut table, all) = table(&[("odd", 1, &["*shop.com"])]);
+        for (sni, expected) in
+            [("myshop.com", "odd"), ("shop.com", "odd"), ("a.shop.com", ""), ("op.com", "")]
+        {
+            assert_eq!(found(&table, sni), expected, "{sni}");
+        }
+        table.remove(&all[0]);
+        assert!(table.is_empty() && table.odd == 0);
+    }
+
+    #[test]
+    fn of_several_the_first_counts_until_it_goes_and_a_copy_stays_as_it_is() {
+        let (mut table, all) =
+            table(&[("late", 9, &["a.com", "*.a.com"]), ("early", 2, &["a.com", "a.com"])]);
+        assert_eq!(found(&table, "a.com"), "early");
+        let before = table.clone();
+        table.remove(&all[1]);
+        table.remove(&all[1]);
+        assert_eq!((found(&table, "a.com"), found(&before, "a.com")), ("late", "early"));
+        table.remove(&all[0]);
+        assert!(table.is_empty() && !before.is_empty());
+        assert_eq!(found(&before, "x.a.com"), "late");
+    }
+}

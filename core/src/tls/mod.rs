@@ -2,7 +2,8 @@
 //! themselves are made where sockets are.
 //!
 //! - [`Certificates`]: which certificate belongs to the name that a client asks for;
-//! - [`ServerCompiler`]: a `ssls` resource in the form in which it serves ([`ServerTls`]);
+//! - [`Material`]: what an `ssls` resource holds, read; [`ServerCompiler`] makes of it what
+//!   handshakes are made with ([`ServerTls`]);
 //! - [`ClientAuth`]: what is required of clients' certificates, at the handshake or per request;
 //! - [`TlsPeer`]: what is known of a client after its handshake, for rules, logs and
 //!   [admission](TlsPeer::admit);
@@ -11,18 +12,32 @@
 mod certificates;
 mod client_auth;
 mod distinguished_name;
+mod material;
 mod peer;
 mod provider;
+mod server;
+mod sessions;
 mod suites;
+mod upstream;
+
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ServerConfig};
+use rustls::ServerConfig;
 
 pub use certificates::Certificates;
 pub use client_auth::ClientAuth;
+pub use material::Material;
 pub use peer::{ClientVerify, Handshake, TlsPeer};
 pub use provider::provider;
+use provider::ticketer;
+pub use server::ServerCompiler;
+pub use suites::{Ciphers, select as select_ciphers};
+pub use upstream::{AnyServer, UpstreamTls, client_identity};
 
 /// A certificate for clients (`ssls`, of type `server`), compiled.
 #[derive(Debug)]
@@ -38,21 +53,3 @@ pub struct ServerTls {
     /// `client`: what is required of a client's certificate; `None`: clients need none.
     pub client: Option<ClientAuth>,
 }
-
-/// TLS towards the nodes of an upstream. Upstreams that ask for the same share one.
-#[derive(Debug)]
-pub struct UpstreamTls {
-    /// With HTTP/1.1 in its ALPN.
-    pub config: Arc<ClientConfig>,
-    /// With HTTP/2 in its ALPN.
-    pub h2: Arc<ClientConfig>,
-}
-
-impl PartialEq for UpstreamTls {
-    /// Equal ones are shared, so these are the same ones.
-    fn eq(&self, other: &Self) -> bool {
-        Arc::ptr_eq(&self.config, &other.config)
-    }
-}
-
-impl Eq for UpstreamTls {}

@@ -22,9 +22,8 @@ const UNSUPPORTED: [Unsupported<Upstream>; 4] = [
         let other = matches!(upstream.kind, UpstreamType::Named(_));
         fields::unless(other, upstream.kind.as_str())
     }),
-    ("scheme", |upstream| {
-        fields::unless(upstream.scheme != Scheme::Http, upstream.scheme.as_str())
-    }),
+    // Layer 4 and Kafka.
+    ("scheme", |upstream| fields::unless(!upstream.scheme.is_http(), upstream.scheme.as_str())),
     // In APISIX such an upstream answers 503 whatever its nodes are.
     ("service_name", |upstream| {
         let alone = upstream.service_name.is_some() && upstream.discovery_type.is_none();
@@ -226,6 +225,11 @@ impl Scheme {
             Self::Udp => "udp",
             Self::Kafka => "kafka",
         }
+    }
+
+    /// Whether it is HTTP of any version.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https | Self::Grpc | Self::Grpcs)
     }
 
     /// The port of a node that names none: 443 with TLS, otherwise 80 (APISIX:
