@@ -21,6 +21,7 @@ pub mod node_set;
 pub mod origin;
 pub mod path;
 pub mod plugin;
+pub mod proxy_protocol;
 pub mod reply;
 pub mod request;
 pub mod resource;
