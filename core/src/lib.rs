@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod balancer;
 pub mod body_vars;
 pub mod expr;
+pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;

@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use osmia_core::access_log::Format;
+use osmia_core::forwarded::Trust;
 use osmia_core::http1::{RequestHead, ResponseHead};
+use osmia_core::origin::Origin;
 use osmia_core::request::{RequestVariables, header, number, put};
 use osmia_core::snapshot::{Node, Route};
 use osmia_core::vars::{Variable, VariableSource};
@@ -93,6 +95,8 @@ pub struct Record<'a> {
     pub client: &'a crate::http::connection::ClientAddr,
     /// Where it was accepted.
     pub listener: &'a crate::worker::ListenerInfo,
+    /// What is special about its connection.
+    pub origin: Option<&'a Origin>,
     /// Requests so far on the connection.
     pub connection_requests: u32,
     /// The request.
@@ -166,6 +170,9 @@ impl<'a> Record<'a> {
             client: self.client.addr,
             client_ip: self.client.ip(),
             listener: self.listener.addr,
+            origin: self.origin,
+            // A log shows what the client sent.
+            trust: Trust::Unset,
             hostname: self.hostname,
             connection_requests: self.connection_requests,
         }

@@ -1,5 +1,5 @@
 //! The PROXY protocol, versions 1 and 2: a header in front of a connection with which a proxy says
-//! on whose behalf it connects (HAProxy, proxy-protocol.txt).
+//! on whose behalf it connects (`proxy-protocol.txt` of `HAProxy`).
 //!
 //! Reading decides on what has arrived so far and keeps no state: a connection has one header, and
 //! it is usually there at once. It allocates nothing.
@@ -14,7 +14,7 @@ use thiserror::Error;
 pub use read::parse;
 pub use write::{LONGEST, Text, local, proxied};
 
-/// Longest header of version 1, with its CRLF (proxy-protocol.txt, section 2.1).
+/// Longest header of version 1, with its CRLF (`proxy-protocol.txt`, section 2.1).
 pub const V1_BYTES_MAX: usize = 107;
 /// Longest header of version 2 that is accepted, with its TLVs; nginx has the same limit.
 pub const V2_BYTES_MAX: usize = 4096;

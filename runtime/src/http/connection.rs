@@ -1,5 +1,6 @@
 //! A client's connection: requests one after another.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -8,13 +9,15 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use osmia_core::forwarded::Trust;
+use osmia_core::origin::{Origin, UNIX_CLIENT};
 use osmia_core::reply::Failure;
 
 use super::attempts::Attempts;
 use super::exchange::{self, Disposition};
-use super::reply;
 use super::response::Delivery;
 use super::side::{self, wait_alone};
+use super::{proxied, reply};
 use crate::buf::{Buf, Class};
 use crate::log::Record;
 use crate::net::{Conn, Net, Rx, Tx};
@@ -43,6 +46,15 @@ pub struct ClientAddr {
 }
 
 impl ClientAddr {
+    fn of(addr: SocketAddr, origin: Option<&Origin>) -> Self {
+        if origin.is_some_and(Origin::is_nameless) {
+            let mut text = [0; 46];
+            text[..UNIX_CLIENT.len()].copy_from_slice(UNIX_CLIENT);
+            return Self { addr, text, text_len: UNIX_CLIENT.len() as u8 };
+        }
+        Self::new(addr)
+    }
+
     fn new(addr: SocketAddr) -> Self {
         let mut text = [0; 46];
         let mut rest = &mut text[..];
@@ -62,6 +74,12 @@ impl ClientAddr {
     }
 }
 
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ip() == UNIX_CLIENT { f.write_str("unix:") } else { self.addr.fmt(f) }
+    }
+}
+
 /// The client's side of exchanges.
 pub struct Downstream<N: Net> {
     /// The transport.
@@ -70,6 +88,8 @@ pub struct Downstream<N: Net> {
     pub slot: SlotGuard,
     /// Who it is.
     pub client: ClientAddr,
+    /// What is special about the connection.
+    pub origin: Option<Rc<Origin>>,
     /// Where it was accepted.
     pub listener: Rc<ListenerInfo>,
     /// Requests begun.
@@ -85,11 +105,12 @@ pub struct Downstream<N: Net> {
 
 impl<N: Net> Downstream<N> {
     /// A connection that was just accepted, or taken up again.
-    fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
+    pub(super) fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
         Self {
             conn,
             slot: idle.slot,
-            client: ClientAddr::new(idle.addr),
+            client: ClientAddr::of(idle.addr, idle.origin.as_deref()),
+            origin: idle.origin,
             listener: idle.listener,
             requests: idle.requests,
             early: None,
@@ -109,6 +130,17 @@ impl<N: Net> Downstream<N> {
         }
         self.armed_in_tick += 1;
         self.conn.rx.start(Buf::new(Class::Small), self.armed_in_tick <= BUSY_ARMS_PER_TICK);
+    }
+
+    /// What the client's own `X-Forwarded-*` are worth.
+    #[inline]
+    pub fn trust(&self, worker: &Worker<N>) -> Trust {
+        let Some(trusted) = &worker.settings.trusted_addresses else { return Trust::Unset };
+        let real = match &self.origin {
+            None => Some(self.client.addr),
+            Some(origin) => origin.peer,
+        };
+        Trust::of(Some(trusted), real.map(|real| real.ip()))
     }
 
     /// Whether the settings allow another request on this connection.
@@ -137,10 +169,11 @@ impl<N: Net> Downstream<N> {
 
 /// What is kept of a connection that waits without a buffer.
 pub struct Idle {
-    slot: SlotGuard,
-    addr: SocketAddr,
-    listener: Rc<ListenerInfo>,
-    requests: u32,
+    pub(super) slot: SlotGuard,
+    pub(super) addr: SocketAddr,
+    pub(super) origin: Option<Rc<Origin>>,
+    pub(super) listener: Rc<ListenerInfo>,
+    pub(super) requests: u32,
 }
 
 /// Takes up a connection that was accepted.
@@ -150,9 +183,16 @@ pub fn accept<N: Net>(
     addr: SocketAddr,
     listener: Rc<ListenerInfo>,
 ) {
-    let idle = Idle { slot: worker.deadlines.register(), addr, listener, requests: 0 };
+    let slot = worker.deadlines.register();
+    let origin = listener.origin.clone();
+    let idle = Idle { slot, addr, origin, listener, requests: 0 };
     worker.stats.accepted.add(1);
     worker.stats.open.add(1);
+    if idle.listener.proxy_protocol {
+        return worker
+            .net
+            .spawn(contained(Rc::clone(worker), proxied::serve(Rc::clone(worker), conn, idle)));
+    }
     start(worker, conn, idle);
 }
 
@@ -193,7 +233,7 @@ async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = Aft
 }
 
 /// What follows when the task of an active connection ends.
-enum After<N: Net> {
+pub(super) enum After<N: Net> {
     Park(Conn<N>, Idle),
     Closed,
 }
@@ -229,7 +269,7 @@ where
     }
 }
 
-async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
+pub(super) async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
     poll_fn(|cx| {
         down.slot.attach(cx);
         Poll::Ready(())
@@ -244,8 +284,8 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
             }
             Next::Close => break After::Closed,
             Next::Park => {
-                let Downstream { conn, slot, client, listener, requests, .. } = down;
-                let idle = Idle { slot, addr: client.addr, listener, requests };
+                let Downstream { conn, slot, client, origin, listener, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, origin, listener, requests };
                 worker.give_scratch(scratch);
                 return After::Park(conn, idle);
             }
@@ -380,7 +420,7 @@ async fn refuse<N: Net>(
     buf: &Buf,
 ) -> Disposition {
     worker.stats.refused.add(1);
-    tracing::info!(client = %down.client.addr, "{failure}");
+    tracing::info!(client = %down.client, "{failure}");
     let reply = reply::build(worker, failure, true, false, "");
     let delivery = Delivery {
         status: failure.status(),
@@ -393,6 +433,7 @@ async fn refuse<N: Net>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests + 1,
             request: &scratch.request,
             response: &scratch.response,

@@ -75,6 +75,7 @@ pub async fn run<N: Net>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests,
             request: exchange.request,
             response: exchange.response,
@@ -198,6 +199,8 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             client: down.client.addr,
             client_ip: down.client.ip(),
             listener: down.listener.addr,
+            origin: down.origin.as_deref(),
+            trust: down.trust(self.worker),
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
         };
@@ -360,6 +363,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             client_ip: down.client.ip(),
             scheme: b"http",
             server_port: down.listener.port.as_bytes(),
+            trust: down.trust(self.worker),
             upgrade: self.upgrades(plan),
         };
         let mut out = Buf::new(Class::Small);

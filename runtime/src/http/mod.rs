@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! worker::thread accepts
-//!   └─ connection::serve ─ next head ─▶ exchange::run ─▶ … ─▶ next head, park, or close
+//!   └─ [proxied: PROXY protocol header ─▶]
+//!      connection::serve ─ next head ─▶ exchange::run ─▶ … ─▶ next head, park, or close
 //!        │                                │
 //!        │ refused head ▶ reply           ├─ route: normalise, match            ▶ 404
 //!        │ idle for a tick ▶ park         ├─ pick a node, take or open a connection ▶ 502 503 504
@@ -21,6 +22,7 @@ pub mod balance;
 pub mod connection;
 pub mod exchange;
 pub mod prebody;
+mod proxied;
 pub mod reply;
 pub mod response;
 pub mod side;

@@ -166,6 +166,8 @@ pub fn settings() -> PipelineSettings {
         hostname: b"sim".to_vec(),
         client_max_body_bytes: 0,
         show_upstream_status: false,
+        trusted_addresses: None,
+        proxy_protocol_trusted: None,
     }
 }
 
