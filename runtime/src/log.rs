@@ -212,7 +212,9 @@ impl<'a> Record<'a> {
             Variable::UpstreamScheme => put(out, b"http"),
             Variable::UpstreamHost => put(out, attempts.host(node, self.request, self.buf)),
             Variable::UpstreamUri => true,
+            Variable::BalancerIp if node.unix.is_some() => put(out, node.label.as_bytes()),
             Variable::BalancerIp => put(out, node.addr.ip().to_string().as_bytes()),
+            Variable::BalancerPort if node.unix.is_some() => put(out, b""),
             Variable::BalancerPort => number(out, u64::from(node.addr.port())),
             Variable::UpstreamAddr => self.list(out, |out, label, _, _| put(out, label.as_bytes())),
             Variable::UpstreamStatus => {

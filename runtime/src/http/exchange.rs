@@ -16,6 +16,7 @@ use osmia_core::snapshot::{Node, Snapshot, Upstream};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
+use super::connect;
 use super::connection::Downstream;
 use super::prebody;
 use super::reply;
@@ -322,7 +323,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         down: &mut Downstream<N>,
         plan: &Plan<'s>,
     ) -> Result<UpstreamConn<N>, Failure> {
+        let preamble = connect::preamble(plan.target.upstream, down);
         if !plan.fresh
+            && preamble.is_none()
             && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool)
         {
             self.attempts.reused = true;
@@ -340,7 +343,7 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             early: &mut down.early,
             slot: &down.slot,
         };
-        let mut connecting = pin!(self.worker.net.connect(plan.node.addr));
+        let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
             wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
                 .await?;

@@ -19,6 +19,7 @@
 
 pub mod attempts;
 pub mod balance;
+pub mod connect;
 pub mod connection;
 pub mod exchange;
 pub mod prebody;

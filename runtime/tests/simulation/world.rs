@@ -177,6 +177,7 @@ pub fn addr(text: &str) -> SocketAddr {
 
 pub fn snapshot() -> Snapshot {
     let nodes = NODES.iter().enumerate().map(|(index, node)| Node {
+        unix: None,
         addr: addr(node),
         authority: (*node).into(),
         label: (*node).into(),
