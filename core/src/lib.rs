@@ -10,6 +10,7 @@ pub mod access_log;
 pub mod balancer;
 pub mod body_vars;
 pub mod expr;
+pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
 pub mod health;
@@ -22,6 +23,7 @@ pub mod node_set;
 pub mod origin;
 pub mod path;
 pub mod plugin;
+pub mod proxy_protocol;
 pub mod reply;
 pub mod request;
 pub mod resource;

@@ -8,9 +8,11 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use base64::Engine as _;
 
 use crate::body_vars::{BodyLimits, BodyRequest, BodyValue, BodyVars};
+use crate::forwarded::{self, Trust};
 use crate::http1::fields::{self, Field};
 use crate::http1::request::split_port;
-use crate::http1::{BodyLength, RequestHead};
+use crate::http1::{BodyLength, Known, RequestHead};
+use crate::origin::Origin;
 use crate::path::{self, Normalized, PathError, PathOptions};
 use crate::reply::Failure;
 use crate::router::{Matched, Request};
@@ -30,6 +32,10 @@ pub struct RequestVariables<'a> {
     pub client_ip: &'a [u8],
     /// Where it was accepted.
     pub listener: SocketAddr,
+    /// What is special about the connection.
+    pub origin: Option<&'a Origin>,
+    /// What the client's own `X-Forwarded-*` and `Forwarded` are worth.
+    pub trust: Trust,
     /// Name of this machine.
     pub hostname: &'a [u8],
     /// Requests so far on the connection.
@@ -47,6 +53,8 @@ impl<'a> RequestVariables<'a> {
             client: (Ipv4Addr::LOCALHOST, 0).into(),
             client_ip: b"127.0.0.1",
             listener: (Ipv4Addr::LOCALHOST, 80).into(),
+            origin: None,
+            trust: Trust::Unset,
             hostname: b"",
             connection_requests: 1,
             tls: None,
@@ -58,10 +66,27 @@ impl<'a> RequestVariables<'a> {
     pub fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let request = self.request;
         match variable {
-            Variable::RemoteAddr | Variable::RealipRemoteAddr => put(out, self.client_ip),
-            Variable::RemotePort | Variable::RealipRemotePort => {
-                number(out, u64::from(self.client.port()))
+            Variable::RemoteAddr => put(out, self.client_ip),
+            Variable::RemotePort => port(out, self.client.port()),
+            Variable::RealipRemoteAddr => match self.origin {
+                None => put(out, self.client_ip),
+                Some(origin) => origin.append_peer(out),
+            },
+            Variable::RealipRemotePort => {
+                let real = self.origin.and_then(|origin| origin.peer).unwrap_or(self.client);
+                port(out, real.port())
             }
+            Variable::ProxyProtocolAddr
+            | Variable::ProxyProtocolPort
+            | Variable::ProxyProtocolServerAddr
+            | Variable::ProxyProtocolServerPort => {
+                self.origin.is_some_and(|origin| origin.append_announced(variable, out))
+            }
+            Variable::OriginalXForwardedFor => self.original("x-forwarded-for", out),
+            Variable::OriginalXForwardedProto => self.original("x-forwarded-proto", out),
+            Variable::OriginalXForwardedHost => self.original("x-forwarded-host", out),
+            Variable::OriginalXForwardedPort => self.original("x-forwarded-port", out),
+            Variable::OriginalForwarded => self.original("forwarded", out),
             Variable::RemoteUser => self.remote_user(out),
             Variable::Host => {
                 let start = out.len();
@@ -93,8 +118,11 @@ impl<'a> RequestVariables<'a> {
                 };
                 put(out, version)
             }
-            Variable::ServerAddr => put(out, self.listener.ip().to_string().as_bytes()),
-            Variable::ServerPort => number(out, u64::from(self.listener.port())),
+            Variable::ServerAddr => match self.origin.and_then(|origin| origin.socket.as_deref()) {
+                Some(path) => put(out, path.as_bytes()),
+                None => put(out, self.listener.ip().to_string().as_bytes()),
+            },
+            Variable::ServerPort => port(out, self.listener.port()),
             // The only server block that APISIX has.
             Variable::ServerName => put(out, b"_"),
             Variable::Hostname => put(out, self.hostname),
@@ -109,6 +137,33 @@ impl<'a> RequestVariables<'a> {
         match line.strip_suffix(b"1.1").filter(|_| self.request.http2) {
             Some(before) => put(out, before) && put(out, b"2.0"),
             None => put(out, line),
+        }
+    }
+
+    /// A field as the client sent it; set, if empty, like nginx's copy of it.
+    fn original(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        header(&self.request.fields, self.buf, name, out);
+        true
+    }
+
+    /// A field of which the gateway may know better than the client, as upstreams see it too.
+    fn forwarded(&self, known: Known, name: &str, out: &mut Vec<u8>) -> bool {
+        let (request, buf) = (self.request, self.buf);
+        if known == Known::XForwardedFor {
+            return self.trust.keeps_chain() && header(&request.fields, buf, name, out);
+        }
+        if self.trust.put_sent(out, request, buf, known) {
+            return true;
+        }
+        let host = request.host.get(buf);
+        match known {
+            Known::XForwardedProto => self.append(&Variable::Scheme, out),
+            Known::XForwardedHost => nonempty(out, host),
+            Known::XForwardedPort => match split_port(host).1.filter(|port| !port.is_empty()) {
+                Some(port) => put(out, port),
+                None => self.append(&Variable::ServerPort, out),
+            },
+            _ => false,
         }
     }
 
@@ -306,6 +361,10 @@ impl VariableSource for View<'_> {
                 true
             }
             Variable::Arg(name) => self.argument(name, out),
+            Variable::Header(name) => match forwarded::known(name) {
+                Some(known) => self.head.forwarded(known, name, out),
+                None => self.head.append(variable, out),
+            },
             Variable::RouteId => self.matched.is_some_and(|it| put(out, it.route.id.as_bytes())),
             Variable::RouteName => {
                 self.matched.is_some_and(|it| put(out, it.route.name.as_bytes()))
@@ -343,6 +402,11 @@ pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 fn nonempty(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     put(out, bytes);
     !bytes.is_empty()
+}
+
+/// Appends a port; 0 stands for none, which is set and empty.
+fn port(out: &mut Vec<u8>, port: u16) -> bool {
+    if port == 0 { put(out, b"") } else { number(out, port.into()) }
 }
 
 /// Appends a number.

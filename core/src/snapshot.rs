@@ -6,6 +6,7 @@
 //! [`Slot`], so that it survives snapshots in which its owner did not change.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,6 +14,7 @@ use std::time::Duration;
 use crate::balancer::Chash;
 use crate::health::Criteria;
 use crate::node_set::NodeSet;
+use crate::proxy_protocol;
 use crate::reply::Failure;
 use crate::router::{Conditions, MethodSet, PathPattern, Router};
 use crate::tls::{Certificates, UpstreamTls};
@@ -184,6 +186,9 @@ pub struct Upstream {
     pub tls: Option<Arc<UpstreamTls>>,
     /// What is spoken with the nodes, over TLS or not.
     pub protocol: UpstreamProtocol,
+    /// `proxy_protocol`: connections begin with such a header, and since it names one client, they
+    /// are not kept.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
 }
 
 /// What is spoken with the nodes of an upstream (`scheme`, TLS aside).
@@ -215,6 +220,7 @@ impl Default for Upstream {
             passive: None,
             tls: None,
             protocol: UpstreamProtocol::Http1,
+            proxy_protocol: None,
         }
     }
 }
@@ -260,12 +266,15 @@ impl Eq for Version {}
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where to connect.
+    /// Where to connect. For a Unix domain socket a name that nothing else has, with port 0: what is
+    /// known of nodes is kept by address.
     pub addr: SocketAddr,
+    /// The Unix domain socket to connect to instead.
+    pub unix: Option<Arc<Path>>,
     /// `host:port` (or `host` when the port is the scheme's default) as configured: the `Host`
     /// header for `pass_host: node`, and `$upstream_host`.
     pub authority: Arc<str>,
-    /// `ip:port`, for `$upstream_addr`.
+    /// `ip:port` or `unix:/path`, for `$upstream_addr`.
     pub label: Arc<str>,
     /// Share of requests; zero takes the node out.
     pub weight: u32,

@@ -83,6 +83,24 @@ variables! {
     RealipRemoteAddr = "realip_remote_addr",
     /// Port of the connection, before any replacement.
     RealipRemotePort = "realip_remote_port",
+    /// Client in the PROXY protocol header, without port.
+    ProxyProtocolAddr = "proxy_protocol_addr",
+    /// Its port.
+    ProxyProtocolPort = "proxy_protocol_port",
+    /// What the client connected to according to the PROXY protocol header, without port.
+    ProxyProtocolServerAddr = "proxy_protocol_server_addr",
+    /// Its port.
+    ProxyProtocolServerPort = "proxy_protocol_server_port",
+    /// `X-Forwarded-For` as the client sent it (APISIX); the next four likewise.
+    OriginalXForwardedFor = "original_x_forwarded_for",
+    /// `X-Forwarded-Proto`.
+    OriginalXForwardedProto = "original_x_forwarded_proto",
+    /// `X-Forwarded-Host`.
+    OriginalXForwardedHost = "original_x_forwarded_host",
+    /// `X-Forwarded-Port`.
+    OriginalXForwardedPort = "original_x_forwarded_port",
+    /// `Forwarded`.
+    OriginalForwarded = "original_forwarded",
     /// User name of Basic authentication.
     RemoteUser = "remote_user",
     /// Local time in the Common Log Format: `02/Jan/2006:15:04:05 +0000`.
@@ -307,6 +325,10 @@ impl Variable {
                 | Self::RemotePort
                 | Self::RealipRemoteAddr
                 | Self::RealipRemotePort
+                | Self::ProxyProtocolAddr
+                | Self::ProxyProtocolPort
+                | Self::ProxyProtocolServerAddr
+                | Self::ProxyProtocolServerPort
                 | Self::TimeLocal
                 | Self::TimeIso8601
                 | Self::Msec

@@ -159,8 +159,12 @@ impl Builder {
         let pool = |addr| Pool { addr, protocol, tls: number };
         let node = |address: &Address| Node {
             addr: address.addr,
+            unix: address.unix.clone(),
             authority: Arc::clone(&address.authority),
-            label: address.addr.to_string().into(),
+            label: match &address.unix {
+                Some(path) => format!("unix:{}", path.display()).into(),
+                None => address.addr.to_string().into(),
+            },
             weight: address.weight,
             priority: address.priority,
             pool: self.pool_slots.acquire(&pool(address.addr)),
@@ -182,7 +186,11 @@ impl Builder {
             nodes,
             retry_timeout: config.retry_deadline(),
             timeout: config.timeout.map_or_else(Timeouts::default, |t| t.compile()),
-            keepalive: config.keepalive_pool.map_or_else(KeepalivePool::default, |p| p.compile()),
+            keepalive: match (config.proxy_protocol, config.keepalive_pool) {
+                (Some(_), _) => KeepalivePool { size: 0, ..KeepalivePool::default() },
+                (None, pool) => pool.map_or_else(KeepalivePool::default, |p| p.compile()),
+            },
+            proxy_protocol: config.proxy_protocol,
             passive: checks
                 .and_then(|checks| checks.passive.as_ref())
                 .map(|passive| Arc::new(Criteria::passive(passive))),

@@ -1,5 +1,6 @@
 //! A client's connection: requests one after another.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -8,15 +9,17 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use osmia_core::forwarded::Trust;
+use osmia_core::origin::{Origin, UNIX_CLIENT};
 use osmia_core::reply::Failure;
 use osmia_core::tls::TlsPeer;
 
 use super::attempts::Attempts;
 use super::exchange::{self, Disposition};
 use super::greet::{self, Greeted};
-use super::reply;
 use super::response::Delivery;
 use super::side::{self, wait_alone};
+use super::{proxied, reply};
 use crate::buf::{Buf, Class};
 use crate::log::Record;
 use crate::net::{Conn, Net, Rx, Transport, Tx};
@@ -45,6 +48,15 @@ pub struct ClientAddr {
 }
 
 impl ClientAddr {
+    fn of(addr: SocketAddr, origin: Option<&Origin>) -> Self {
+        if origin.is_some_and(Origin::is_nameless) {
+            let mut text = [0; 46];
+            text[..UNIX_CLIENT.len()].copy_from_slice(UNIX_CLIENT);
+            return Self { addr, text, text_len: UNIX_CLIENT.len() as u8 };
+        }
+        Self::new(addr)
+    }
+
     fn new(addr: SocketAddr) -> Self {
         let mut text = [0; 46];
         let mut rest = &mut text[..];
@@ -64,6 +76,12 @@ impl ClientAddr {
     }
 }
 
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ip() == UNIX_CLIENT { f.write_str("unix:") } else { self.addr.fmt(f) }
+    }
+}
+
 /// The client's side of exchanges.
 pub struct Downstream<N: Net> {
     /// The transport.
@@ -72,6 +90,8 @@ pub struct Downstream<N: Net> {
     pub slot: SlotGuard,
     /// Who it is.
     pub client: ClientAddr,
+    /// What is special about the connection.
+    pub origin: Option<Rc<Origin>>,
     /// Where it was accepted.
     pub listener: Rc<ListenerInfo>,
     /// Its TLS; `None`: it speaks without.
@@ -89,11 +109,12 @@ pub struct Downstream<N: Net> {
 
 impl<N: Net> Downstream<N> {
     /// A connection that was just accepted, or taken up again.
-    fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
+    pub(super) fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
         Self {
             conn,
             slot: idle.slot,
-            client: ClientAddr::new(idle.addr),
+            client: ClientAddr::of(idle.addr, idle.origin.as_deref()),
+            origin: idle.origin,
             listener: idle.listener,
             tls: idle.tls,
             requests: idle.requests,
@@ -114,6 +135,17 @@ impl<N: Net> Downstream<N> {
         }
         self.armed_in_tick += 1;
         self.conn.rx.start(Buf::new(Class::Small), self.armed_in_tick <= BUSY_ARMS_PER_TICK);
+    }
+
+    /// What the client's own `X-Forwarded-*` are worth.
+    #[inline]
+    pub fn trust(&self, worker: &Worker<N>) -> Trust {
+        let Some(trusted) = &worker.settings.trusted_addresses else { return Trust::Unset };
+        let real = match &self.origin {
+            None => Some(self.client.addr),
+            Some(origin) => origin.peer,
+        };
+        Trust::of(Some(trusted), real.map(|real| real.ip()))
     }
 
     /// Whether the settings allow another request on this connection.
@@ -146,6 +178,8 @@ pub struct Idle {
     pub slot: SlotGuard,
     /// The client.
     pub addr: SocketAddr,
+    /// What is special about the connection.
+    pub origin: Option<Rc<Origin>>,
     /// Where it was accepted.
     pub listener: Rc<ListenerInfo>,
     /// Its TLS; `None`: it speaks without.
@@ -161,22 +195,36 @@ pub fn accept<N: Transport>(
     addr: SocketAddr,
     listener: Rc<ListenerInfo>,
 ) {
-    let under_tls = listener.tls;
-    let idle = Idle { slot: worker.deadlines.register(), addr, listener, tls: None, requests: 0 };
+    let slot = worker.deadlines.register();
+    let origin = listener.origin.clone();
+    let greeted = listener.tls || listener.proxy_protocol;
+    let idle = Idle { slot, addr, origin, listener, tls: None, requests: 0 };
     worker.stats.accepted.add(1);
     worker.stats.open.add(1);
-    if under_tls {
+    if greeted {
         worker.net.spawn(contained(Rc::clone(worker), greet(Rc::clone(worker), conn, idle)));
     } else {
-        start(worker, conn, idle);
+        start(worker, conn, idle, None);
     }
 }
 
 /// What comes before the first request. It is a task of its own, so that it takes no room in those
 /// of requests.
-async fn greet<N: Transport>(worker: Rc<Worker<N>>, conn: Conn<N>, idle: Idle) -> After<N> {
-    match greet::run(&worker, conn, idle).await {
-        Some(Greeted { conn, idle, .. }) => After::Serve(conn, idle),
+async fn greet<N: Transport>(worker: Rc<Worker<N>>, mut conn: Conn<N>, idle: Idle) -> After<N> {
+    let (idle, early) = if idle.listener.proxy_protocol {
+        match proxied::open(&worker, &mut conn, idle).await {
+            Some(opened) => opened,
+            None => return After::Closed,
+        }
+    } else {
+        (idle, None)
+    };
+    if !idle.listener.tls {
+        return After::Serve(conn, idle, early);
+    }
+    match greet::run(&worker, conn, idle, early).await {
+        Some(Greeted { conn, idle, http2: true }) => After::Http2(conn, idle, Buf::none()),
+        Some(Greeted { conn, idle, http2: false }) => After::Serve(conn, idle, None),
         None => After::Closed,
     }
 }
@@ -204,7 +252,7 @@ async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output
             let readable = Box::pin(N::park(conn));
             worker.net.spawn(parked(Rc::clone(&worker), readable, idle));
         }
-        Some(After::Serve(conn, idle)) => start(&worker, conn, idle),
+        Some(After::Serve(conn, idle, early)) => start(&worker, conn, idle, early),
         Some(After::Closed) => worker.stats.open.sub(1),
         None => {
             worker.stats.panics.add(1);
@@ -222,8 +270,10 @@ async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output
 enum After<N: Net> {
     /// It waits without a buffer.
     Park(Conn<N>, Idle),
-    /// Requests may come.
-    Serve(Conn<N>, Idle),
+    /// Requests may come; some bytes of the first one have come.
+    Serve(Conn<N>, Idle, Option<Buf>),
+    /// It speaks HTTP/2, and this much of it has come.
+    Http2(Conn<N>, Idle, Buf),
     Closed,
 }
 
@@ -273,8 +323,8 @@ async fn serve<N: Transport>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> 
             }
             Next::Close => break After::Closed,
             Next::Park => {
-                let Downstream { conn, slot, client, listener, tls, requests, .. } = down;
-                let idle = Idle { slot, addr: client.addr, listener, tls, requests };
+                let Downstream { conn, slot, client, origin, listener, tls, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, origin, listener, tls, requests };
                 worker.give_scratch(scratch);
                 return After::Park(conn, idle);
             }
@@ -409,7 +459,7 @@ async fn refuse<N: Net>(
     buf: &Buf,
 ) -> Disposition {
     worker.stats.refused.add(1);
-    tracing::info!(client = %down.client.addr, "{failure}");
+    tracing::info!(client = %down.client, "{failure}");
     let reply = reply::build(worker, failure, true, false, "");
     let delivery = Delivery {
         status: failure.status(),
@@ -422,6 +472,7 @@ async fn refuse<N: Net>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests + 1,
             tls: down.tls.as_deref(),
             request: &scratch.request,

@@ -17,6 +17,7 @@ use osmia_core::snapshot::{Node, Snapshot, Upstream};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
+use super::connect;
 use super::connection::Downstream;
 use super::dial;
 use super::prebody;
@@ -77,6 +78,7 @@ pub async fn run<N: Transport>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests,
             tls: down.tls.as_deref(),
             request: exchange.request,
@@ -202,6 +204,8 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             client: down.client.addr,
             client_ip: down.client.ip(),
             listener: down.listener.addr,
+            origin: down.origin.as_deref(),
+            trust: down.trust(self.worker),
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
             tls: down.tls.as_deref(),
@@ -326,7 +330,9 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         plan: &Plan<'s>,
     ) -> Result<UpstreamConn<N>, Failure> {
         let name = plan.target.upstream.tls.as_ref().map(|_| self.server_name(buf, plan));
+        let preamble = connect::preamble(plan.target.upstream, down);
         if !plan.fresh
+            && preamble.is_none()
             && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool, name)
         {
             self.attempts.reused = true;
@@ -344,7 +350,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             early: &mut down.early,
             slot: &down.slot,
         };
-        let mut connecting = pin!(self.worker.net.connect(plan.node.addr));
+        let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
             wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
                 .await?;
@@ -391,6 +397,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             client_ip: down.client.ip(),
             scheme: if down.tls.is_some() { b"https" } else { b"http" },
             server_port: down.listener.port.as_bytes(),
+            trust: down.trust(self.worker),
             upgrade: self.upgrades(plan),
         };
         let mut out = Buf::new(Class::Small);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! worker::thread accepts
-//!   ├─ under TLS: greet ─▶ its handshake, then as below
+//!   ├─ [PROXY protocol header: proxied ─▶] [TLS: greet ─▶ its handshake]
 //!   └─ connection::serve ─ next head ─▶ exchange::run ─▶ … ─▶ next head, park, or close
 //!        │                                │
 //!        │ refused head ▶ reply           ├─ route: normalise, match            ▶ 404
@@ -19,11 +19,13 @@
 
 pub mod attempts;
 pub mod balance;
+pub mod connect;
 pub mod connection;
 pub mod dial;
 pub mod exchange;
 pub mod greet;
 pub mod prebody;
+mod proxied;
 pub mod reply;
 pub mod response;
 pub mod side;

@@ -18,6 +18,7 @@ use std::cell::Ref;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -38,6 +39,12 @@ pub trait Net: 'static {
 
     /// Opens a connection.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Conn<Self>>>;
+
+    /// Opens a connection to a Unix domain socket.
+    fn connect_unix(&self, path: &Path) -> impl Future<Output = io::Result<Conn<Self>>> {
+        let _ = path;
+        async { Err(io::ErrorKind::Unsupported.into()) }
+    }
 
     /// Waits until something can be received, holding no buffer meanwhile. Nothing may be under way
     /// in either direction.
@@ -117,6 +124,11 @@ pub trait Tx: 'static {
 
     /// Bytes that the transport has taken so far: tells a slow receiver from one that stands still.
     fn sent(&self) -> u64;
+
+    /// The local address of the connection; `None`: it has none that is known.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
 
     /// Breaks the connection off, visibly as a failure.
     fn reset(&mut self);

@@ -9,7 +9,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +19,7 @@ use monoio::io::{
     AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
     OwnedWriteHalf, Splitable,
 };
-use monoio::net::TcpStream;
+use monoio::net::{TcpStream, UnixStream};
 
 use super::{Conn, Done, Net, Rx, Tx};
 use crate::buf::Buf;
@@ -37,6 +38,14 @@ impl Net for Tcp {
         let stream = TcpStream::connect_addr(addr).await?;
         stream.set_nodelay(true)?;
         Ok(split(stream))
+    }
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Conn<Self>> {
+        let stream = UnixStream::connect(path).await?;
+        // SAFETY: the descriptor is open, and nobody else's: monoio has just given it up.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+        // monoio's operations are the same for all stream sockets.
+        Ok(split(TcpStream::from_std(descriptor.into())?))
     }
 
     fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
@@ -269,6 +278,15 @@ impl Tx for TcpTx {
 
     fn sent(&self) -> u64 {
         self.mailbox.moved.get()
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        if self.closed {
+            return None;
+        }
+        // SAFETY: as for `reset`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        rustix::net::getsockname(fd).ok()?.try_into().ok()
     }
 
     fn reset(&mut self) {

@@ -21,6 +21,7 @@ use crossbeam_channel::Sender;
 use osmia_config_sync::health::Reporter;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
+use osmia_core::net_set::NetSet;
 use osmia_core::origin::{Origin, UNSPECIFIED};
 use osmia_core::request::ViewOptions;
 use osmia_core::settings::{DownstreamTimeouts, ListenAddr, Listener, Settings};
@@ -67,6 +68,10 @@ pub struct PipelineSettings {
     pub fallback_sni: Option<String>,
     /// `X-APISIX-Upstream-Status` on every proxied response, not on 5xx only.
     pub show_upstream_status: bool,
+    /// `apisix.trusted_addresses`.
+    pub trusted_addresses: Option<NetSet>,
+    /// `osmia.proxy_protocol.trusted`.
+    pub proxy_protocol_trusted: Option<NetSet>,
 }
 
 impl From<&Settings> for PipelineSettings {
@@ -84,6 +89,8 @@ impl From<&Settings> for PipelineSettings {
             view: settings.view,
             fallback_sni: None,
             show_upstream_status: settings.show_upstream_status,
+            trusted_addresses: settings.trusted_addresses.clone(),
+            proxy_protocol_trusted: settings.proxy_protocol_trusted.clone(),
         }
     }
 }

@@ -173,6 +173,8 @@ pub fn settings() -> PipelineSettings {
         client_max_body_bytes: 0,
         fallback_sni: None,
         show_upstream_status: false,
+        trusted_addresses: None,
+        proxy_protocol_trusted: None,
     }
 }
 
@@ -182,6 +184,7 @@ pub fn addr(text: &str) -> SocketAddr {
 
 pub fn snapshot() -> Snapshot {
     let nodes = NODES.iter().enumerate().map(|(index, node)| Node {
+        unix: None,
         addr: addr(node),
         authority: (*node).into(),
         label: (*node).into(),
