@@ -52,6 +52,11 @@ impl FrameMeter {
         (self.idle, self.resets, self.updates) = (0, 0, 0);
     }
 
+    /// Whether anything was counted since the last refill.
+    pub fn is_counting(&self) -> bool {
+        self.idle + self.resets + self.updates > 0
+    }
+
     /// Looks at the next bytes of the peer.
     pub fn see(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
         while !bytes.is_empty() {
@@ -132,7 +137,8 @@ mod tests {
 
     #[test]
     fn work_is_no_flood() {
-        let frames = [frame(0, 0, 1), frame(1, 4, 10), frame(0, 1, 0), frame(6, 1, 8), frame(4, 1, 0)];
+        let frames =
+            [frame(0, 0, 1), frame(1, 4, 10), frame(0, 1, 0), frame(6, 1, 8), frame(4, 1, 0)];
         assert_eq!(seen(&frames.concat().repeat(10_000), 5000), Ok(()));
     }
 

@@ -82,6 +82,9 @@ pub enum Failure {
     /// The node closed or reset the connection before a complete response head.
     #[error("upstream node closed the connection before its response")]
     UpstreamClosed,
+    /// The node vouches that it has not looked at the request (RFC 9113, section 8.7).
+    #[error("upstream node refused the request unprocessed")]
+    UpstreamRefused,
     /// The node sent something that is not HTTP/1.
     #[error("invalid response from the upstream node: {0}")]
     ResponseHead(HeadError),
@@ -145,6 +148,7 @@ impl Failure {
             | Self::NoCertificate
             | Self::Connect
             | Self::UpstreamClosed
+            | Self::UpstreamRefused
             | Self::ResponseHead(_)
             | Self::ResponseBody(_)
             | Self::ResponseTruncated => 502,
@@ -190,6 +194,7 @@ impl Failure {
             Self::Connect
                 | Self::ConnectTimeout
                 | Self::UpstreamClosed
+                | Self::UpstreamRefused
                 | Self::ResponseHead(_)
                 | Self::SendTimeout
                 | Self::ReadTimeout

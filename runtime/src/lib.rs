@@ -15,6 +15,7 @@ pub mod cli;
 mod config_cli;
 pub mod disk;
 pub mod http;
+pub mod http2;
 pub mod listen;
 pub mod log;
 pub mod net;

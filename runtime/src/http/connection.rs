@@ -10,6 +10,7 @@ use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use osmia_core::forwarded::Trust;
+use osmia_core::http2::CLIENT_PREFACE;
 use osmia_core::origin::{Origin, UNIX_CLIENT};
 use osmia_core::reply::Failure;
 use osmia_core::tls::TlsPeer;
@@ -21,6 +22,7 @@ use super::response::Delivery;
 use super::side::{self, wait_alone};
 use super::{proxied, reply};
 use crate::buf::{Buf, Class};
+use crate::http2::server;
 use crate::log::Record;
 use crate::net::{Conn, Net, Rx, Transport, Tx};
 use crate::worker::deadline::{Direction, SlotGuard};
@@ -109,7 +111,7 @@ pub struct Downstream<N: Net> {
 
 impl<N: Net> Downstream<N> {
     /// A connection that was just accepted, or taken up again.
-    pub(super) fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
+    pub fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
         Self {
             conn,
             slot: idle.slot,
@@ -123,6 +125,15 @@ impl<N: Net> Downstream<N> {
             armed_tick: worker.clock.tick(),
             armed_in_tick: 0,
         }
+    }
+
+    /// The current task is the one to be woken.
+    pub async fn attach(&self) {
+        poll_fn(|cx| {
+            self.slot.attach(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Begins to receive the next request, so that it can be cancelled when the connection turns
@@ -188,6 +199,20 @@ pub struct Idle {
     pub requests: u32,
 }
 
+impl Idle {
+    /// The same client, for one of its streams.
+    pub fn for_stream<N: Net>(&self, worker: &Worker<N>) -> Self {
+        Self {
+            slot: worker.deadlines.register(),
+            addr: self.addr,
+            origin: self.origin.clone(),
+            listener: Rc::clone(&self.listener),
+            tls: self.tls.clone(),
+            requests: self.requests - 1,
+        }
+    }
+}
+
 /// Takes up a connection that was accepted.
 pub fn accept<N: Transport>(
     worker: &Rc<Worker<N>>,
@@ -230,13 +255,15 @@ async fn greet<N: Transport>(worker: Rc<Worker<N>>, mut conn: Conn<N>, idle: Idl
 }
 
 /// Runs `serve` as a task of its own, containing a panic to this connection.
-fn start<N: Transport>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
-    let task = serve(Rc::clone(worker), Downstream::new(worker, conn, idle));
+fn start<N: Transport>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle, early: Option<Buf>) {
+    let mut down = Downstream::new(worker, conn, idle);
+    down.early = early;
+    let task = serve(Rc::clone(worker), down);
     worker.net.spawn(contained(Rc::clone(worker), task));
 }
 
-/// Ends the task on a panic, and counts it.
-async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+/// What `task` comes to; `None`: it ended in a panic, which is counted and told.
+pub async fn guarded<N: Net, T>(worker: &Worker<N>, task: impl Future<Output = T>) -> Option<T> {
     let mut task = std::pin::pin!(task);
     let outcome = poll_fn(|cx| {
         let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
@@ -247,23 +274,38 @@ async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output
         }
     })
     .await;
-    match outcome {
+    if outcome.is_none() {
+        worker.stats.panics.add(1);
+        tracing::error!(
+            worker = worker.id,
+            "a connection was ended by a panic in the gateway; this is a defect, please report it \
+             with the message above"
+        );
+    }
+    outcome
+}
+
+/// Runs a connection's task, and what follows it.
+async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+    match guarded(&worker, task).await {
         Some(After::Park(conn, idle)) => {
             let readable = Box::pin(N::park(conn));
             worker.net.spawn(parked(Rc::clone(&worker), readable, idle));
         }
         Some(After::Serve(conn, idle, early)) => start(&worker, conn, idle, early),
-        Some(After::Closed) => worker.stats.open.sub(1),
-        None => {
-            worker.stats.panics.add(1);
-            worker.stats.open.sub(1);
-            tracing::error!(
-                worker = worker.id,
-                "a connection was ended by a panic in the gateway; this is a defect, please report \
-                 it with the message above"
-            );
+        Some(After::Http2(conn, idle, received)) => {
+            let task = server::serve(Rc::clone(&worker), conn, idle, received);
+            let net = &worker.net;
+            net.spawn(ended(Rc::clone(&worker), task));
         }
+        Some(After::Closed) | None => worker.stats.open.sub(1),
     }
+}
+
+/// Runs the task of a connection after which nothing follows.
+async fn ended<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = ()>) {
+    let _ = guarded(&worker, task).await;
+    worker.stats.open.sub(1);
 }
 
 /// What follows when the task of an active connection ends.
@@ -303,17 +345,13 @@ where
         .await
     };
     match woken {
-        Some(conn) => start(&worker, conn, idle),
+        Some(conn) => start(&worker, conn, idle, None),
         None => worker.stats.open.sub(1),
     }
 }
 
 async fn serve<N: Transport>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
-    poll_fn(|cx| {
-        down.slot.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
+    down.attach().await;
     let mut scratch = worker.take_scratch();
     let after = loop {
         let disposition = match next_request(&worker, &mut down, &mut scratch).await {
@@ -322,6 +360,12 @@ async fn serve<N: Transport>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> 
                 refuse(&worker, &mut down, &mut scratch, failure, &buf).await
             }
             Next::Close => break After::Closed,
+            Next::Http2(received) => {
+                let Downstream { conn, slot, client, origin, listener, tls, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, origin, listener, tls, requests };
+                worker.give_scratch(scratch);
+                return After::Http2(conn, idle, received);
+            }
             Next::Park => {
                 let Downstream { conn, slot, client, origin, listener, tls, requests, .. } = down;
                 let idle = Idle { slot, addr: client.addr, origin, listener, tls, requests };
@@ -357,6 +401,8 @@ enum Next {
     Request(Buf),
     /// What came is no acceptable head.
     Refused(Failure, Buf),
+    /// The client speaks HTTP/2 without having asked (RFC 9113, section 3.3).
+    Http2(Buf),
     /// The connection is over.
     Close,
     /// Nothing came for a tick.
@@ -379,6 +425,9 @@ async fn next_request<N: Net>(
     let limits = &worker.settings.limits;
     let mut waiting = false;
     loop {
+        if down.requests == 0 && down.listener.http2 && is_preface(buf.bytes()) {
+            return Next::Http2(buf);
+        }
         match scratch.request.parse(buf.bytes(), limits) {
             Ok(true) => return Next::Request(buf),
             Ok(false) => {}
@@ -403,6 +452,13 @@ async fn next_request<N: Net>(
             Ok(_) => return Next::Close,
         };
     }
+}
+
+/// Whether bytes are the beginning of HTTP/2, as far as that can be told: no request has the
+/// method.
+fn is_preface(bytes: &[u8]) -> bool {
+    const BEGINNING: usize = "PRI * HTTP/2.0\r\n\r\n".len();
+    bytes.starts_with(&CLIENT_PREFACE[..BEGINNING])
 }
 
 /// The first bytes of the next request. Meanwhile the last response may still be on its way out.
@@ -451,7 +507,7 @@ fn is_cancelled(error: &io::Error) -> bool {
 }
 
 /// Answers a head that is not accepted.
-async fn refuse<N: Net>(
+pub async fn refuse<N: Net>(
     worker: &Worker<N>,
     down: &mut Downstream<N>,
     scratch: &mut Scratch,

@@ -1,7 +1,6 @@
 //! One request and its response.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
@@ -13,13 +12,12 @@ use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, Matched};
-use osmia_core::snapshot::{Node, Snapshot, Upstream};
+use osmia_core::snapshot::{Node, Snapshot, Upstream, UpstreamProtocol};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
-use super::connect;
+use super::connect::{self, Destination};
 use super::connection::Downstream;
-use super::dial;
 use super::prebody;
 use super::reply;
 use super::response::{Delivered, Delivery, Relay, RequestTraits, may_defer};
@@ -288,7 +286,9 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         failure.allows_retry()
             && !self.delivery.answered
             && !self.attempts.streamed
-            && (!self.attempts.sent || self.request.is_idempotent(buf.bytes()))
+            && (!self.attempts.sent
+                || failure == Failure::UpstreamRefused
+                || self.request.is_idempotent(buf.bytes()))
     }
 
     fn blame(&self, failure: Failure, upstream: &Upstream, node: &Node) {
@@ -313,7 +313,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         self.attempts.status = self.delivery.status;
         if delivered.upgraded {
             self.tunnel(down, &mut up, &plan).await;
-        } else if delivered.upstream_reusable && uploaded {
+        } else if delivered.upstream_reusable && uploaded && !up.multiplexed {
             up.large = delivered.large;
             let now = self.worker.clock.now_ms();
             let (pool, limits) = (plan.node.pool, plan.target.upstream.keepalive);
@@ -331,8 +331,11 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
     ) -> Result<UpstreamConn<N>, Failure> {
         let name = plan.target.upstream.tls.as_ref().map(|_| self.server_name(buf, plan));
         let preamble = connect::preamble(plan.target.upstream, down);
+        let to = Destination { upstream: plan.target.upstream, node: plan.node, name };
+        let multiplexed = to.upstream.protocol != UpstreamProtocol::Http1;
         if !plan.fresh
             && preamble.is_none()
+            && !multiplexed
             && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool, name)
         {
             self.attempts.reused = true;
@@ -350,26 +353,31 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             early: &mut down.early,
             slot: &down.slot,
         };
+        if multiplexed {
+            let mut opening = Box::pin(connect::stream(self.worker, to, preamble));
+            let opened =
+                wait(self.worker, &down.slot, &mut side, limit, |cx| opening.as_mut().poll(cx))
+                    .await?;
+            let (up, reused) = opened?;
+            self.attempts.reused = reused;
+            return Ok(up);
+        }
         let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
             wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
                 .await?;
         self.worker.stats.connects.add(1);
-        let conn = connected.map_err(|error| connect_failure(&error))?;
-        let (Some(tls), Some(name)) = (&plan.target.upstream.tls, name) else {
+        let conn = connected.map_err(|error| connect::failure(&error))?;
+        if name.is_none() {
             return Ok(UpstreamConn::new(conn));
-        };
+        }
         // In a box: few requests need the room, and all would have it in their task.
-        let mut securing = Box::pin(dial::secure::<N>(conn, tls.config.clone(), name));
+        let mut securing = Box::pin(connect::secure(conn, to));
         let secured =
             wait(self.worker, &down.slot, &mut side, limit, |cx| securing.as_mut().poll(cx))
                 .await?;
-        let conn = secured.map_err(|error| {
-            tracing::warn!(node = %plan.node.label, "TLS handshake: {error}");
-            Failure::Connect
-        })?;
-        let mut up = UpstreamConn::new(conn);
-        up.name = Some(name.into());
+        let mut up = UpstreamConn::new(secured?);
+        up.name = name.map(Into::into);
         Ok(up)
     }
 
@@ -563,13 +571,4 @@ struct Plan<'a> {
     target: Target<'a>,
     /// Do not use a kept connection.
     fresh: bool,
-}
-
-fn connect_failure(error: &io::Error) -> Failure {
-    const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
-    match error.raw_os_error() {
-        Some(code) if OUT_OF_RESOURCES.contains(&code) => Failure::Overload,
-        Some(libc::ETIMEDOUT) => Failure::ConnectTimeout,
-        _ => Failure::Connect,
-    }
 }

@@ -38,10 +38,14 @@ pub async fn run<N: Transport>(
     worker: &Worker<N>,
     mut conn: Conn<N>,
     mut idle: Idle,
+    early: Option<Buf>,
 ) -> Option<Greeted<N>> {
     // One deadline for all of it: a handshake that trickles in is none.
     idle.slot.set(Direction::Main, worker.clock.now_ms(), worker.settings.downstream.header);
-    let first = within(&idle.slot, first_bytes(&mut conn)).await??;
+    let first = match early {
+        Some(early) => early,
+        None => within(&idle.slot, first_bytes(&mut conn)).await??,
+    };
     if first.bytes().first() != Some(&HANDSHAKE_RECORD) {
         refuse_plain(worker, conn, &idle, &first).await;
         return None;

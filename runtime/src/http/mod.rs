@@ -21,7 +21,6 @@ pub mod attempts;
 pub mod balance;
 pub mod connect;
 pub mod connection;
-pub mod dial;
 pub mod exchange;
 pub mod greet;
 pub mod prebody;

@@ -39,6 +39,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// Whether anything is counted that a tick makes good.
+    pub fn is_counting(&self) -> bool {
+        self.meter.get().is_counting()
+    }
+
     /// A tick has passed; see [`FrameMeter::refill`].
     pub fn refill(&self) {
         let mut meter = self.meter.get();

@@ -25,6 +25,7 @@ use std::task::{Context, Poll};
 use rustls::{ClientConfig, CommonState};
 
 use crate::buf::Buf;
+use crate::http2::stream::{StreamRx, StreamTx};
 use tls::handshake::{Choice, HandshakeError};
 
 /// What workers run on: the kernel's connections, with layers above them.
@@ -71,6 +72,9 @@ pub trait Transport: Net {
         name: &str,
     ) -> impl Future<Output = Result<Conn<Self>, HandshakeError>>;
 
+    /// A stream of HTTP/2 as a connection.
+    fn stream(rx: StreamRx, tx: StreamTx) -> Conn<Self>;
+
     /// What a connection's handshake has come to; `None`: it is not under TLS.
     fn tls(conn: &Conn<Self>) -> Option<Ref<'_, CommonState>>;
 }
@@ -87,7 +91,7 @@ pub struct Conn<N: Net + ?Sized> {
 pub type Done<T> = (io::Result<T>, Buf);
 
 /// The receiving half of a connection.
-pub trait Rx: 'static {
+pub trait Rx: Unpin + 'static {
     /// Begins to receive behind what `buf` holds. Nothing else may be under way.
     ///
     /// `cancelable`: [`park`](Self::park) may be called before it completes.
@@ -109,7 +113,7 @@ pub trait Rx: 'static {
 }
 
 /// The sending half of a connection.
-pub trait Tx: 'static {
+pub trait Tx: Unpin + 'static {
     /// Begins to send all of `buf`. Nothing else may be under way.
     ///
     /// The caller's task is not woken by its completion until [`poll`](Self::poll) has been called

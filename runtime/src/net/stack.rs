@@ -1,6 +1,6 @@
 //! What lies between the kernel's connection and the requests on it.
 //!
-//! A connection is plain, or under TLS. The choice is made per connection and looked at once per
+//! A connection is plain, or under TLS, or a stream on one of HTTP/2. The choice is made per connection and looked at once per
 //! operation, so that the request's life is written, and compiled, once.
 
 use std::future::Future;
@@ -14,6 +14,7 @@ use super::tls::handshake::{self, Choice, HandshakeError};
 use super::tls::{Parked, TlsRx, TlsTx};
 use super::{Conn, Done, Net, Rx, Transport, Tx};
 use crate::buf::Buf;
+use crate::http2::stream::{StreamRx, StreamTx};
 
 /// Connections of `N`, with layers above them.
 #[derive(Debug, Default, Clone)]
@@ -25,6 +26,8 @@ pub enum StackRx<N: Net> {
     Plain(N::Rx),
     /// Under TLS.
     Tls(TlsRx<N>),
+    /// One of the streams on a connection.
+    Stream(StreamRx),
 }
 
 /// Sending half.
@@ -33,6 +36,8 @@ pub enum StackTx<N: Net> {
     Plain(N::Tx),
     /// Under TLS.
     Tls(TlsTx<N>),
+    /// One of the streams on a connection.
+    Stream(StreamTx),
 }
 
 impl<N: Net> Stack<N> {
@@ -106,10 +111,14 @@ impl<N: Net> Transport for Stack<N> {
         Ok(Conn { rx: StackRx::Tls(rx), tx: StackTx::Tls(tx) })
     }
 
+    fn stream(rx: StreamRx, tx: StreamTx) -> Conn<Self> {
+        Conn { rx: StackRx::Stream(rx), tx: StackTx::Stream(tx) }
+    }
+
     fn tls(conn: &Conn<Self>) -> Option<std::cell::Ref<'_, rustls::CommonState>> {
         match &conn.rx {
             StackRx::Tls(rx) => Some(rx.common()),
-            StackRx::Plain(_) => None,
+            StackRx::Plain(_) | StackRx::Stream(_) => None,
         }
     }
 }
@@ -124,6 +133,7 @@ macro_rules! half {
         match $half {
             $kind::Plain($it) => $call,
             $kind::Tls($it) => $call,
+            $kind::Stream($it) => $call,
         }
     };
 }

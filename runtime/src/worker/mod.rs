@@ -27,6 +27,7 @@ use osmia_core::request::ViewOptions;
 use osmia_core::settings::{DownstreamTimeouts, ListenAddr, Listener, Settings};
 use osmia_core::snapshot::Snapshot;
 
+use crate::http2::client::Sessions;
 use crate::log::AccessLog;
 use crate::net::Net;
 use clock::Clock;
@@ -87,7 +88,7 @@ impl From<&Settings> for PipelineSettings {
             hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
             client_max_body_bytes: settings.client_max_body_bytes,
             view: settings.view,
-            fallback_sni: None,
+            fallback_sni: settings.tls.fallback_sni.as_deref().map(str::to_owned),
             show_upstream_status: settings.show_upstream_status,
             trusted_addresses: settings.trusted_addresses.clone(),
             proxy_protocol_trusted: settings.proxy_protocol_trusted.clone(),
@@ -199,6 +200,8 @@ pub struct Worker<N: Net> {
     pub deadlines: Rc<Deadlines>,
     /// Balancers and connection pools.
     pub upstreams: RefCell<Upstreams<N>>,
+    /// Connections of HTTP/2 to nodes.
+    pub sessions: RefCell<Sessions>,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Access log, unless it is off.
@@ -235,6 +238,7 @@ impl<N: Net> Worker<N> {
             clock: Clock::default(),
             deadlines: Rc::default(),
             upstreams: RefCell::new(Upstreams::new(id)),
+            sessions: RefCell::default(),
             reports: Reporter::default(),
             stats,
             log,
@@ -271,6 +275,7 @@ impl<N: Net> Worker<N> {
             self.lifecycle.set(Lifecycle::Draining);
             self.drain_began_ms.set(self.clock.now_ms());
             self.upstreams.borrow_mut().clear();
+            self.sessions.borrow_mut().clear();
             self.deadlines.wake_all();
         }
     }
@@ -286,6 +291,7 @@ impl<N: Net> Worker<N> {
         let now = self.clock.now_ms();
         self.deadlines.sweep(now);
         self.upstreams.borrow_mut().sweep(now);
+        self.sessions.borrow_mut().sweep(now);
         crate::buf::trim();
         if let Some(log) = &self.log {
             log.flush();

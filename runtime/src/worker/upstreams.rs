@@ -20,13 +20,15 @@ pub struct UpstreamConn<N: Net> {
     pub large: bool,
     /// The name that the node's certificate is for; `None`: it is not under TLS.
     pub name: Option<Box<[u8]>>,
+    /// It is a stream on a connection that others use, too.
+    pub multiplexed: bool,
     idle_since_ms: u64,
 }
 
 impl<N: Net> UpstreamConn<N> {
     /// A fresh connection.
     pub fn new(conn: Conn<N>) -> Self {
-        Self { conn, requests: 0, large: false, name: None, idle_since_ms: 0 }
+        Self { conn, requests: 0, large: false, name: None, multiplexed: false, idle_since_ms: 0 }
     }
 
     /// Arms the receive for the next response, unless it is.
