@@ -5,6 +5,7 @@ use super::*;
 mod admin;
 mod deployment;
 mod dns;
+mod tls;
 
 fn env(name: &str) -> Option<String> {
     (name == "TEST_PORT").then(|| "9999".to_owned())
