@@ -6,6 +6,7 @@ mod admin;
 mod deployment;
 mod dns;
 mod listen;
+mod tls;
 
 fn env(name: &str) -> Option<String> {
     (name == "TEST_PORT").then(|| "9999".to_owned())

@@ -73,7 +73,8 @@ fn protocols(
     }
     let others = others.join(", ");
     if spoken.is_empty() {
-        return Err(key.unsupported(&format!("{others} alone (add TLSv1.2 or TLSv1.3)")));
+        let text = format!("{others} is not spoken by this gateway: add TLSv1.2 or TLSv1.3");
+        return Err((key.path().to_owned(), KeyProblem::Rule(text)));
     }
     if !others.is_empty() {
         warnings.push(format!("{}: {others} not spoken, versions are 1.2 and 1.3", key.path()));

@@ -104,7 +104,9 @@ mod tests {
         let all: Vec<_> =
             rows.iter().map(|(id, order, snis)| Arc::new(server_for(id, *order, snis))).collect();
         let mut table = Certificates::default();
-        all.iter().for_each(|server| table.insert(server));
+        for server in &all {
+            table.insert(server);
+        }
         (table, all)
     }
 
