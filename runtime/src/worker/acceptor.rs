@@ -8,6 +8,7 @@ use std::os::unix::net::{UnixListener, UnixStream};
 
 use monoio::net::{TcpListener, TcpStream};
 use osmia_core::origin::UNSPECIFIED;
+use rustix::event::{PollFd, PollFlags, Timespec};
 
 use super::driver::Kind;
 use crate::listen::Socket;
@@ -57,6 +58,9 @@ impl Acceptor {
                 match socket.accept() {
                     Ok((stream, _)) => return Ok((adopt(stream, *kind)?, UNSPECIFIED)),
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        if has_ended(socket) {
+                            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+                        }
                         readiness.readable(false).await?;
                     }
                     Err(error) => return Err(error),
@@ -64,6 +68,13 @@ impl Acceptor {
             },
         }
     }
+}
+
+/// Whether somebody has ended listening: a non-blocking accept does not tell.
+fn has_ended(socket: &UnixListener) -> bool {
+    let mut poll = [PollFd::new(socket, PollFlags::IN)];
+    let polled = rustix::event::poll(&mut poll, Some(&Timespec::default()));
+    polled.is_ok_and(|ready| ready > 0) && poll[0].revents().contains(PollFlags::HUP)
 }
 
 /// A connected Unix domain socket as a stream of the event loop: receiving, sending and shutting
