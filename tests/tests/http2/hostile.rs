@@ -152,7 +152,7 @@ on_each_driver! {
         for count in 1..=3000 {
             h2.send(&Frame::window(stream, 1));
             if count % 100 == 0 {
-                h2.until("the bytes", |h2| h2.ended || h2.streams[&stream].body.len() >= count);
+                h2.until("the bytes", |h2| h2.ended || h2.streams.get(&stream).is_some_and(|it| it.body.len() >= count));
                 front.check_serves();
             }
         }

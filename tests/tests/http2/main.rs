@@ -110,7 +110,7 @@ impl Front {
             Look::Answer(stream) => h2.outcome(stream),
             Look::Reaction(stream) => h2.reaction(stream),
         };
-        let complaint = if allowed.contains(&outcome) {
+        let complaint = if fits(outcome, allowed) {
             Ok(())
         } else {
             Err(format!("{outcome:?}, and not one of {allowed:?}"))
@@ -135,6 +135,19 @@ impl Front {
         self.check_serves();
         complaint
     }
+}
+
+/// Whether the standard allows `outcome`: "a generic error code [...] can always be used in place of
+/// more specific error codes" (section 5.4), which is what the h2 library does.
+fn fits(outcome: Outcome, allowed: &[Outcome]) -> bool {
+    allowed.iter().any(|one| {
+        *one == outcome
+            || match one {
+                Outcome::GoAway(_) => outcome == Outcome::GoAway(code::PROTOCOL_ERROR),
+                Outcome::Reset(_) => outcome == Outcome::Reset(code::PROTOCOL_ERROR),
+                _ => false,
+            }
+    })
 }
 
 /// Where the outcome of a case shows.

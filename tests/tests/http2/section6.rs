@@ -223,11 +223,7 @@ const WINDOW_UPDATE: &[Case] = &[
         |h2| reaction(h2, Frame::new(kind::WINDOW_UPDATE, 0, 0, [0, 0, 0, 0, 1])),
         FRAME_SIZE,
     ),
-    Case(
-        "with the reserved bit",
-        |h2| reaction(h2, Frame::window(0, 1 << 31 | 5)),
-        IGNORED,
-    ),
+    Case("with the reserved bit", |h2| reaction(h2, Frame::window(0, 1 << 31 | 5)), IGNORED),
 ];
 
 const CONTINUATION: &[Case] = &[

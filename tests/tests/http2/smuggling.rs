@@ -66,7 +66,8 @@ impl Recorder {
                 assert_eq!((version, parts.next()), (Some("HTTP/1.1"), None), "{shown}");
                 assert!(target.is_some_and(|target| targets.contains(&target)), "{shown}");
                 assert_eq!(message.values("host").len(), 1, "{shown}");
-                let framings = message.values("content-length").len() + message.values("transfer-encoding").len();
+                let framings = message.values("content-length").len()
+                    + message.values("transfer-encoding").len();
                 assert!(framings <= 1, "{shown}");
                 assert!(message.values("x-smuggled").is_empty(), "{shown}");
                 assert!(message.fields.iter().all(|(name, _)| !name.contains(':')), "{shown}");
@@ -113,7 +114,11 @@ const HEADS: &[Request] = &[
     &[("transfer_encoding", "chunked")],
     &[("connection", "x-real-ip, x-forwarded-for")],
     &[("connection", "upgrade"), ("upgrade", "websocket")],
-    &[("connection", "upgrade, http2-settings"), ("upgrade", "h2c"), ("http2-settings", "AAMAAABk")],
+    &[
+        ("connection", "upgrade, http2-settings"),
+        ("upgrade", "h2c"),
+        ("http2-settings", "AAMAAABk"),
+    ],
     &[("content-length", "0"), ("content-length", "60")],
     &[("content-length", "60"), ("transfer-encoding", "chunked")],
     &[("content-length", "60\r\nx-smuggled: 1")],
