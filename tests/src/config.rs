@@ -35,11 +35,14 @@ impl fmt::Display for Driver {
 pub struct Config {
     pub(crate) directory: tempfile::TempDir,
     pub(crate) port: Reserved,
+    /// The port of the TLS listener, when it is wanted.
+    pub(crate) tls_port: Option<Reserved>,
     /// Ports of the Admin, Control and status API, when they are wanted.
     pub(crate) apis: Option<[Reserved; 3]>,
     pub(crate) document: Value,
     pub(crate) routes: Vec<Value>,
     pub(crate) upstreams: Vec<Value>,
+    pub(crate) ssls: Vec<Value>,
     pub(crate) routes_text: Option<String>,
     pub(crate) arguments: Vec<String>,
     pub(crate) environment: Vec<(String, String)>,
@@ -62,6 +65,7 @@ impl Config {
                 "ssl": {"enable": false},
                 "enable_control": false,
                 "status": false,
+                "ssl": {"enable": false},
             },
             "nginx_config": {
                 "worker_processes": 1,
@@ -76,10 +80,12 @@ impl Config {
         Self {
             directory: tempfile::tempdir().unwrap(),
             port,
+            tls_port: None,
             apis: None,
             document,
             routes: Vec::new(),
             upstreams: Vec::new(),
+            ssls: Vec::new(),
             routes_text: None,
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -139,6 +145,22 @@ impl Config {
             .set("deployment.admin", json!({"admin_listen": admin, "admin_key": keys}));
         config.apis = Some(apis);
         config
+    }
+
+    /// Adds a TLS listener ([`Gateway::tls_addr`]), on which clients may choose HTTP/2.
+    #[must_use]
+    pub fn tls(mut self) -> Self {
+        let port = Reserved::new();
+        let listen = json!([{"ip": "127.0.0.1", "port": port.port()}]);
+        self.tls_port = Some(port);
+        self.set("apisix.ssl.enable", true).set("apisix.ssl.listen", listen)
+    }
+
+    /// Adds an `ssl` resource, see [`crate::tls::Identity::resource`].
+    #[must_use]
+    pub fn ssl(mut self, ssl: Value) -> Self {
+        self.ssls.push(ssl);
+        self
     }
 
     /// A plane whose store is `etcd`.
@@ -278,7 +300,11 @@ impl Config {
     fn standalone(&self) -> String {
         match &self.routes_text {
             Some(text) => text.clone(),
-            None => document(&self.routes, &self.upstreams),
+            None if self.ssls.is_empty() => document(&self.routes, &self.upstreams),
+            None => format!(
+                "{:#}\n#END\n",
+                json!({"routes": self.routes, "upstreams": self.upstreams, "ssls": self.ssls})
+            ),
         }
     }
 }

@@ -88,6 +88,12 @@ impl Gateway {
         (Ipv4Addr::LOCALHOST, self.config.port()).into()
     }
 
+    /// Where it listens with TLS.
+    pub fn tls_addr(&self) -> SocketAddr {
+        let port = self.config.tls_port.as_ref().expect("Config::tls");
+        (Ipv4Addr::LOCALHOST, port.port()).into()
+    }
+
     /// A new connection to it.
     #[track_caller]
     pub fn client(&self) -> Client {

@@ -18,11 +18,14 @@ pub mod client;
 pub mod config;
 pub mod etcd;
 pub mod gateway;
+pub mod h2;
 pub mod logfile;
+pub mod origin;
 pub mod pattern;
 pub mod port;
 pub mod routes;
 pub mod sandbox;
+pub mod tls;
 pub mod upstream;
 pub mod wire;
 
@@ -33,6 +36,8 @@ pub use client::Client;
 pub use config::{Config, Driver};
 pub use etcd::Etcd;
 pub use gateway::Gateway;
+pub use h2::H2;
+pub use origin::Origin;
 pub use upstream::{Peer, Upstream};
 pub use wire::{End, Message, Wire};
 
