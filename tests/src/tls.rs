@@ -155,12 +155,17 @@ impl Tls {
     pub fn over(&self, mut stream: TcpStream, name: &str) -> std::io::Result<TlsStream> {
         stream.set_read_timeout(Some(FAILSAFE))?;
         stream.set_write_timeout(Some(FAILSAFE))?;
-        let name = ServerName::try_from(name.to_owned()).unwrap();
-        let mut connection = ClientConnection::new(Arc::new(self.config()), name).unwrap();
+        let mut connection = self.connection(name);
         while connection.is_handshaking() {
             connection.complete_io(&mut stream)?;
         }
         Ok(StreamOwned::new(connection, stream))
+    }
+
+    /// The state of a connection that asks for `name`, for a test that moves the bytes itself.
+    pub fn connection(&self, name: &str) -> ClientConnection {
+        let name = ServerName::try_from(name.to_owned()).unwrap();
+        ClientConnection::new(Arc::new(self.config()), name).unwrap()
     }
 
     fn config(&self) -> ClientConfig {
