@@ -10,10 +10,16 @@ const HEADER: u8 = 9;
 /// The client's connection preface.
 pub const CLIENT_PREFACE: &[u8; PREFACE as usize] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
-/// A peer sends more frames that only cost than anybody has a use for (RFC 9113, section 10.5).
+/// What a peer does that nobody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
-#[error("a flood of frames that only cost")]
-pub struct Flood;
+pub enum Misuse {
+    /// More frames that only cost than anybody has a use for (RFC 9113, section 10.5).
+    #[error("a flood of frames that only cost")]
+    Flood,
+    /// A preface that does not go on with `SETTINGS` (RFC 9113, section 3.4).
+    #[error("the preface has no SETTINGS")]
+    Preface,
+}
 
 /// Counts frames that do no work: they are answered, or looked at, and change little. A peer may
 /// send some of them at any time, and many over a long time, but not many at once.
@@ -23,6 +29,8 @@ pub struct Flood;
 pub struct FrameMeter {
     /// Bytes of the preface or of a frame's payload that are still to come.
     skip: u32,
+    /// The next frame is a client's first.
+    first: bool,
     header: [u8; HEADER as usize],
     header_len: u8,
     /// `SETTINGS`, `PING`, `PRIORITY`, unknown types, and empty `DATA`, `HEADERS`, `CONTINUATION`.
@@ -44,7 +52,7 @@ impl FrameMeter {
 
     /// At the beginning of a connection. `preface`: it begins with a client's preface.
     pub fn new(preface: bool) -> Self {
-        Self { skip: if preface { PREFACE } else { 0 }, ..Self::default() }
+        Self { skip: if preface { PREFACE } else { 0 }, first: preface, ..Self::default() }
     }
 
     /// Lets the peer begin anew; called once per tick.
@@ -58,7 +66,7 @@ impl FrameMeter {
     }
 
     /// Looks at the next bytes of the peer.
-    pub fn see(&mut self, mut bytes: &[u8]) -> Result<(), Flood> {
+    pub fn see(&mut self, mut bytes: &[u8]) -> Result<(), Misuse> {
         while !bytes.is_empty() {
             if self.skip > 0 {
                 let len = bytes.len().min(self.skip as usize);
@@ -79,9 +87,12 @@ impl FrameMeter {
         Ok(())
     }
 
-    fn count(&mut self) -> Result<(), Flood> {
+    fn count(&mut self) -> Result<(), Misuse> {
         let [high, mid, low, kind, flags, ..] = self.header;
         self.skip = u32::from_be_bytes([0, high, mid, low]);
+        if std::mem::take(&mut self.first) && kind != 4 {
+            return Err(Misuse::Preface);
+        }
         // END_STREAM on DATA says something even when it is empty.
         let ends = flags & 1 != 0;
         let (count, most) = match kind {
@@ -94,7 +105,7 @@ impl FrameMeter {
             _ => (&mut self.idle, Self::IDLE),
         };
         *count += 1;
-        if *count > most { Err(Flood) } else { Ok(()) }
+        if *count > most { Err(Misuse::Flood) } else { Ok(()) }
     }
 }
 
@@ -109,9 +120,10 @@ mod tests {
         frame
     }
 
-    fn seen(frames: &[u8], split: usize) -> Result<(), Flood> {
+    fn seen(frames: &[u8], split: usize) -> Result<(), Misuse> {
         let mut meter = FrameMeter::new(true);
-        let all = [CLIENT_PREFACE.as_slice(), frames].concat();
+        let first = frame(4, 1, 0);
+        let all = [CLIENT_PREFACE.as_slice(), &first, frames].concat();
         all.chunks(split).try_for_each(|part| meter.see(part))
     }
 
@@ -130,7 +142,11 @@ mod tests {
         for (frame, most) in cases {
             for split in [1, 7, 9, 1000] {
                 assert_eq!(seen(&frame.repeat(most as usize), split), Ok(()), "{frame:?}");
-                assert_eq!(seen(&frame.repeat(most as usize + 1), split), Err(Flood), "{frame:?}");
+                assert_eq!(
+                    seen(&frame.repeat(most as usize + 1), split),
+                    Err(Misuse::Flood),
+                    "{frame:?}"
+                );
             }
         }
     }
@@ -140,6 +156,13 @@ mod tests {
         let frames =
             [frame(0, 0, 1), frame(1, 4, 10), frame(0, 1, 0), frame(6, 1, 8), frame(4, 1, 0)];
         assert_eq!(seen(&frames.concat().repeat(10_000), 5000), Ok(()));
+    }
+
+    #[test]
+    fn a_preface_has_settings() {
+        let mut meter = FrameMeter::new(true);
+        assert_eq!(meter.see(CLIENT_PREFACE), Ok(()));
+        assert_eq!(meter.see(&frame(1, 4, 10)), Err(Misuse::Preface));
     }
 
     #[test]

@@ -425,7 +425,12 @@ async fn next_request<N: Net>(
     let limits = &worker.settings.limits;
     let mut waiting = false;
     loop {
-        if down.requests == 0 && down.listener.http2 && is_preface(buf.bytes()) {
+        // Under TLS it is agreed on before.
+        if down.requests == 0
+            && down.listener.http2
+            && down.tls.is_none()
+            && is_preface(buf.bytes())
+        {
             return Next::Http2(buf);
         }
         match scratch.request.parse(buf.bytes(), limits) {

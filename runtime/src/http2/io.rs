@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use osmia_core::http1::write::Sink;
-use osmia_core::http2::FrameMeter;
+use osmia_core::http2::{FrameMeter, Misuse};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::buf::{Buf, Class};
@@ -30,8 +30,8 @@ pub struct Io<N: Net> {
 #[derive(Debug, Default)]
 pub struct Watch {
     meter: Cell<FrameMeter>,
-    /// The peer sends too much that only costs.
-    pub flooded: Cell<bool>,
+    /// What the peer has done that nobody may do.
+    verdict: Cell<Option<Misuse>>,
     /// Bytes received so far.
     pub received: Cell<u64>,
     /// Bytes that the transport has taken so far.
@@ -39,6 +39,11 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// What the peer has done that nobody may do, and that `h2` lets pass.
+    pub fn verdict(&self) -> Option<Misuse> {
+        self.verdict.get()
+    }
+
     /// Whether anything is counted that a tick makes good.
     pub fn is_counting(&self) -> bool {
         self.meter.get().is_counting()
@@ -79,8 +84,8 @@ impl<N: Net> Io<N> {
         let watch = &self.watch;
         watch.received.set(watch.received.get() + self.received.len() as u64);
         let mut meter = watch.meter.get();
-        if meter.see(self.received.bytes()).is_err() {
-            watch.flooded.set(true);
+        if let Err(misuse) = meter.see(self.received.bytes()) {
+            watch.verdict.set(Some(misuse));
         }
         watch.meter.set(meter);
     }

@@ -10,6 +10,7 @@ use h2::{Reason, RecvStream};
 use http::{Method, Request};
 use osmia_core::http1::HeadError;
 use osmia_core::http1::response::Asked;
+use osmia_core::http2::Misuse;
 use osmia_core::reply::Failure;
 
 use super::io::{Io, Watch};
@@ -28,6 +29,9 @@ const STREAMS: u32 = 128;
 const STREAM_WINDOW: u32 = 128 * 1024;
 /// The same for all streams of a connection.
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Streams that a client may open and give up before anybody has looked at them. `h2` ends the
+/// connection beyond it (CVE-2023-44487); it may be all that a client may have open.
+const RESETS: usize = 2 * STREAMS as usize;
 /// How long a connection may take to end after it was told to.
 const FAREWELL: Duration = Duration::from_secs(2);
 
@@ -45,6 +49,7 @@ pub async fn serve<N: Transport>(worker: Rc<Worker<N>>, conn: Conn<N>, idle: Idl
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(head_bytes)
         .max_send_buffer_size(crate::buf::LARGE)
+        .max_pending_accept_reset_streams(RESETS)
         .enable_connect_protocol();
     let handshake = builder.handshake::<_, Buf>(io);
     let Some(Ok(connection)) = within(&idle.slot, handshake).await else {
@@ -70,7 +75,12 @@ impl<N: Transport> Client<N> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         loop {
             match self.connection.poll_accept(cx) {
-                Poll::Ready(Some(Ok((request, respond)))) => self.begin(request, respond),
+                // What comes with a flood, or without a preface, is not looked at any more.
+                Poll::Ready(Some(Ok((request, respond)))) if self.watch.verdict().is_none() => {
+                    self.begin(request, respond);
+                    continue;
+                }
+                Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(client = %self.idle.addr, "HTTP/2: {error}");
                     return Poll::Ready(());
@@ -98,10 +108,13 @@ impl<N: Transport> Client<N> {
         if watch.is_counting() {
             slot.want_nudge();
         }
-        if watch.flooded.replace(false) {
+        if let Some(verdict) = watch.verdict().filter(|_| !self.ending) {
             worker.stats.refused.add(1);
-            tracing::info!(client = %idle.addr, "HTTP/2: a flood of frames that only cost");
-            self.connection.abrupt_shutdown(Reason::ENHANCE_YOUR_CALM);
+            tracing::info!(client = %idle.addr, "HTTP/2: {verdict}");
+            self.connection.abrupt_shutdown(match verdict {
+                Misuse::Flood => Reason::ENHANCE_YOUR_CALM,
+                Misuse::Preface => Reason::PROTOCOL_ERROR,
+            });
             return self.end();
         }
         let has_streams = self.connection.has_streams();
@@ -141,9 +154,9 @@ impl<N: Transport> Client<N> {
             head: request.method() == Method::HEAD,
             upgrade: request.extensions().get::<h2::ext::Protocol>().is_some(),
         };
-        let has_length = request.headers().contains_key(http::header::CONTENT_LENGTH);
-        let chunked = !ended && !has_length && !asked.upgrade;
-        let (rx, tx) = stream::downstream(body, chunked, respond, asked);
+        let length = request.headers().get(http::header::CONTENT_LENGTH);
+        let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let (rx, tx) = stream::downstream(body, length, respond, asked);
         let idle = self.idle.for_stream(&self.worker);
         let down = Downstream::new(&self.worker, N::stream(rx, tx), idle);
         let refused = written.err().map(|error| {

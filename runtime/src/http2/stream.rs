@@ -74,6 +74,8 @@ enum Unframe {
 struct Shared {
     incoming: Incoming,
     framing: Framing,
+    /// Bytes of it that are still to come, if that was said.
+    remaining: Option<u64>,
     /// Received and not yet asked for.
     left: Bytes,
     outgoing: Outgoing,
@@ -123,17 +125,20 @@ pub struct StreamTx {
     shared: Rc<RefCell<Shared>>,
 }
 
-/// A stream that a client opened: its head has been written down, its body comes from `body`.
+/// A stream that a client opened: its head has been written down, its body comes from `body` and
+/// has `length` if the head says one.
 pub fn downstream(
     body: RecvStream,
-    chunked: bool,
+    length: Option<u64>,
     respond: SendResponse<Buf>,
     asked: Asked,
 ) -> (StreamRx, StreamTx) {
     let ended = body.is_end_stream();
     let mut shared = Shared::new(Outgoing::Respond(respond), asked);
     shared.incoming = if ended { Incoming::Ended } else { Incoming::Body(body) };
+    let chunked = !ended && length.is_none() && !asked.upgrade;
     shared.framing = if chunked { Framing::Chunked } else { Framing::Raw };
+    shared.remaining = length;
     halves(shared)
 }
 
@@ -175,6 +180,7 @@ impl Shared {
         Self {
             incoming: Incoming::Ended,
             framing: Framing::Raw,
+            remaining: None,
             left: Bytes::new(),
             outgoing,
             head: None,
@@ -193,6 +199,10 @@ impl Shared {
         let before = into.len();
         loop {
             if !self.left.is_empty() {
+                match self.poll_whole(cx) {
+                    Poll::Ready(whole) => whole?,
+                    Poll::Pending => return Poll::Pending,
+                }
                 self.put_data(into);
                 return Poll::Ready(Ok(into.len() - before));
             }
@@ -245,6 +255,30 @@ impl Shared {
         }
     }
 
+    /// Waits before the last bytes of a body whose length is known until that is its end, too:
+    /// what is longer than it says must not be passed on as if it were in order (RFC 9113,
+    /// section 8.1.1).
+    fn poll_whole(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.remaining.is_none_or(|remaining| remaining > self.left.len() as u64) {
+            return Poll::Ready(Ok(()));
+        }
+        let Incoming::Body(body) = &mut self.incoming else { return Poll::Ready(Ok(())) };
+        loop {
+            if body.is_end_stream() {
+                return Poll::Ready(Ok(()));
+            }
+            match body.poll_data(cx) {
+                Poll::Ready(Some(Ok(more))) if more.is_empty() => {}
+                Poll::Ready(Some(Ok(_))) => {
+                    return Poll::Ready(Err(io::ErrorKind::InvalidData.into()));
+                }
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(broken(error))),
+                Poll::Ready(None) => return Poll::Ready(Ok(())),
+                Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
     /// Puts what was received into the room there is, and lets the peer send as much again.
     fn put_data(&mut self, into: &mut Buf) {
         let chunked = self.framing == Framing::Chunked;
@@ -258,6 +292,7 @@ impl Shared {
         } else {
             into.put(&data);
         }
+        self.remaining = self.remaining.map(|remaining| remaining - data.len() as u64);
         if let Incoming::Body(body) = &mut self.incoming {
             let _ = body.flow_control().release_capacity(data.len());
         }

@@ -21,6 +21,9 @@ pub enum TextError {
     /// An extended CONNECT for something else than WebSocket (RFC 8441).
     #[error("extended CONNECT for an unknown protocol")]
     Protocol,
+    /// Neither `http` nor `https`.
+    #[error(":scheme is neither http nor https")]
+    Scheme,
     /// Something in a head has no form in the other version.
     #[error("cannot be expressed in the other version of HTTP")]
     Form,
@@ -31,6 +34,14 @@ pub fn request(out: &mut impl Sink, request: &Request<()>, ended: bool) -> Resul
     let headers = request.headers();
     let uri = request.uri();
     let authority = authority(uri, headers)?;
+    // It is known of a URI with an authority only.
+    let foreign = |scheme| scheme != "http" && scheme != "https";
+    if uri.authority().is_some()
+        && request.method() != Method::CONNECT
+        && uri.scheme_str().is_none_or(foreign)
+    {
+        return Err(TextError::Scheme);
+    }
     let upgrade = match request.extensions().get::<Protocol>() {
         None => false,
         Some(protocol) if protocol.as_str() == "websocket" => true,

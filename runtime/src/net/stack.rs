@@ -5,6 +5,8 @@
 
 use std::future::Future;
 use std::io;
+use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -58,8 +60,12 @@ impl<N: Net> Net for Stack<N> {
     type Rx = StackRx<N>;
     type Tx = StackTx<N>;
 
-    async fn connect(&self, addr: std::net::SocketAddr) -> io::Result<Conn<Self>> {
+    async fn connect(&self, addr: SocketAddr) -> io::Result<Conn<Self>> {
         self.0.connect(addr).await.map(Self::plain)
+    }
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Conn<Self>> {
+        self.0.connect_unix(path).await.map(Self::plain)
     }
 
     fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
@@ -190,6 +196,10 @@ impl<N: Net> Tx for StackTx<N> {
 
     fn shutdown(&mut self) {
         half!(self, StackTx, tx => tx.shutdown());
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        half!(self, StackTx, tx => tx.local_addr())
     }
 
     fn send_last(&mut self, bytes: &[u8]) {

@@ -11,6 +11,7 @@ mod tests;
 
 use std::cell::{Ref, RefCell};
 use std::io;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
@@ -255,6 +256,10 @@ impl<N: Net> Tx for TlsTx<N> {
         if let Some(conn) = &mut shared.conn {
             conn.tx.shutdown();
         }
+    }
+
+    fn local_addr(&self) -> Option<SocketAddr> {
+        self.shared.borrow().conn.as_ref().and_then(|conn| conn.tx.local_addr())
     }
 
     fn send_last(&mut self, _: &[u8]) {}
