@@ -25,7 +25,7 @@ use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
 use osmia_core::settings::TlsSettings;
 use osmia_core::snapshot::{self, Upstream};
-use osmia_core::tls::{Certificates, ServerCompiler, ServerTls};
+use osmia_core::tls::{Certificates, Material, ServerCompiler, ServerTls};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use nodes::NoNodes;
@@ -35,6 +35,7 @@ pub use upstreams::{CheckChange, Checked};
 
 use crate::discovery::{Answer, Subject};
 use crate::references::dependencies;
+use crate::stapling::Wanted;
 use crate::state::{Quarantined, Serving, State, Stored};
 
 /// Where requests of a route go, or why nowhere.
@@ -64,6 +65,9 @@ pub struct Compiler {
     server_tls: ServerCompiler,
     /// Certificates for clients, by id: what is in `certificates`.
     servers: HashMap<Arc<str>, Arc<ServerTls>>,
+    /// What certificates with `ocsp_stapling` were made of, by id.
+    stapled: HashMap<Arc<str>, Material>,
+    staple_changes: Vec<(Arc<str>, Vec<Wanted>)>,
     /// Certificates for upstreams, by id.
     identities: HashMap<Arc<str>, Arc<CertifiedKey>>,
 }
@@ -114,6 +118,8 @@ impl Compiler {
             certificates: Certificates::default(),
             server_tls: ServerCompiler::new(&TlsSettings::default()),
             servers: HashMap::default(),
+            stapled: HashMap::default(),
+            staple_changes: Vec::new(),
             identities: HashMap::default(),
         }
     }
@@ -291,7 +297,7 @@ impl Compiler {
             }
             (Kind::Route, _) => round.changed |= self.set_route(key, None),
             (Kind::Ssl, Examined::Usable(Typed::Ssl(kind, Some(material)))) => {
-                self.set_certificate(round, key, Some((kind, &material)));
+                self.set_certificate(round, key, Some((kind, *material)));
             }
             (Kind::Ssl, _) => self.set_certificate(round, key, None),
             _ => {}
