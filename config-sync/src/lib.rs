@@ -34,6 +34,7 @@ pub mod plane;
 pub mod publish;
 mod references;
 pub mod settings;
+mod stapling;
 pub mod state;
 pub mod store;
 pub mod sync;

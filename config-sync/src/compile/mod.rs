@@ -5,6 +5,7 @@
 //! put into quarantine and takes nobody along: its last valid version stays in force, or, where
 //! leaving something out could let pass what it forbids, requests that need it are refused.
 
+mod certificates;
 mod names;
 mod nodes;
 mod parse;
@@ -19,7 +20,7 @@ use std::sync::Arc;
 use ahash::{HashMap, HashSet};
 use bytes::Bytes;
 use osmia_core::reply::Failure;
-use osmia_core::resource::{self, Key, Kind, SslType, Status};
+use osmia_core::resource::{self, Key, Kind, Status};
 use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
 use osmia_core::settings::TlsSettings;
@@ -34,6 +35,7 @@ pub use upstreams::{CheckChange, Checked};
 
 use crate::discovery::{Answer, Subject};
 use crate::references::dependencies;
+use crate::stapling::Wanted;
 use crate::state::{Quarantined, Serving, State, Stored};
 
 /// Where requests of a route go, or why nowhere.
@@ -63,6 +65,9 @@ pub struct Compiler {
     server_tls: ServerCompiler,
     /// Certificates for clients, by id: what is in `certificates`.
     servers: HashMap<Arc<str>, Arc<ServerTls>>,
+    /// What certificates with `ocsp_stapling` were made of, by id.
+    stapled: HashMap<Arc<str>, Material>,
+    staple_changes: Vec<(Arc<str>, Vec<Wanted>)>,
     /// Certificates for upstreams, by id.
     identities: HashMap<Arc<str>, Arc<CertifiedKey>>,
 }
@@ -113,6 +118,8 @@ impl Compiler {
             certificates: Certificates::default(),
             server_tls: ServerCompiler::new(&TlsSettings::default()),
             servers: HashMap::default(),
+            stapled: HashMap::default(),
+            staple_changes: Vec::new(),
             identities: HashMap::default(),
         }
     }
@@ -290,60 +297,11 @@ impl Compiler {
             }
             (Kind::Route, _) => round.changed |= self.set_route(key, None),
             (Kind::Ssl, Examined::Usable(Typed::Ssl(kind, Some(material)))) => {
-                self.set_certificate(round, key, Some((kind, &material)));
+                self.set_certificate(round, key, Some((kind, *material)));
             }
             (Kind::Ssl, _) => self.set_certificate(round, key, None),
             _ => {}
         }
-    }
-
-    /// Puts a certificate in the place of the one with the same id.
-    fn set_certificate(
-        &mut self,
-        round: &mut Round<'_>,
-        key: &Key,
-        next: Option<(SslType, &Material)>,
-    ) {
-        if let Some(last) = self.servers.remove(&key.id) {
-            self.certificates.remove(&last);
-            round.changed = true;
-        }
-        self.identities.remove(&key.id);
-        let stored = round.state.get(key);
-        let (order, modified) = stored.map_or((0, 0), |stored| (stored.order, stored.modified));
-        match next {
-            Some((SslType::Client, material)) => {
-                let identity = material.identity().cloned();
-                self.identities.extend(identity.map(|it| (Arc::clone(&key.id), it)));
-            }
-            Some((SslType::Server, material)) => {
-                match self.server_tls.compile(Arc::clone(&key.id), order, material) {
-                    Ok(server) => {
-                        let server = Arc::new(server);
-                        self.certificates.insert(&server);
-                        self.servers.insert(Arc::clone(&key.id), server);
-                        round.changed = true;
-                    }
-                    Err(reason) => report(key, modified, &reason, Serving::Nothing, round.state),
-                }
-            }
-            None => {}
-        }
-    }
-
-    /// The certificate that an upstream shows to its nodes; `None`: none.
-    fn identity(&self, config: &resource::Upstream) -> Result<Option<Arc<CertifiedKey>>, NoNodes> {
-        let tls = config.tls.as_ref().filter(|_| tls::is_tls(config));
-        let Some(id) = tls.and_then(|tls| tls.client_cert_id.as_ref()) else {
-            return tls::inline_identity(config, &self.rules.keyring).map_err(NoNodes::Tls);
-        };
-        let known = self.identities.get(id.as_str()).cloned();
-        known.map(Some).ok_or_else(|| {
-            let id = id.as_str();
-            NoNodes::Tls(format!(
-                "tls.client_cert_id: there is no usable ssl [{id}] of type client"
-            ))
-        })
     }
 
     /// An upstream with its addresses. While names are asked for the last version stays. A name

@@ -16,6 +16,7 @@ use crate::discovery::{Answer, Subject};
 use crate::health::HealthChecks;
 use crate::local::{Entry, EntryChange};
 use crate::publish::Publisher;
+use crate::stapling::{Staple, Wanted};
 use crate::state::{State, Stored};
 use crate::store::file::Resource;
 use crate::store::{Change, Commit, Contents, Event, Item};
@@ -150,6 +151,20 @@ impl Engine {
         let state = Arc::clone(&self.state);
         let mut state = write(&state);
         if self.compiler.resolved(&mut state, answers) | self.check_nodes() {
+            self.publish(&state, 0, false);
+        }
+    }
+
+    /// See [`Compiler::take_staple_changes`].
+    pub(crate) fn take_staple_changes(&mut self) -> Vec<(Arc<str>, Vec<Wanted>)> {
+        self.compiler.take_staple_changes()
+    }
+
+    /// Takes what is to be stapled to a certificate.
+    pub(crate) fn stapled(&mut self, staple: &Staple) {
+        let state = Arc::clone(&self.state);
+        let state = write(&state);
+        if self.compiler.staple(staple) | self.check_nodes() {
             self.publish(&state, 0, false);
         }
     }

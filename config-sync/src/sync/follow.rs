@@ -19,6 +19,7 @@ use crate::engine::{Engine, Recorder};
 use crate::health::{HealthChecks, Report};
 use crate::plane::Plane;
 use crate::publish::Publisher;
+use crate::stapling::Stapler;
 use crate::state::State;
 use crate::store::{Event, Events};
 
@@ -44,6 +45,7 @@ struct Follower {
     events: Events,
     retired: Receiver<Arc<Snapshot>>,
     lookups: Lookups,
+    stapler: Stapler,
 }
 
 /// The sync thread's ends of its channels.
@@ -109,7 +111,8 @@ async fn prepare(
         compiler.disable_checks();
     }
     let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
-    let mut follower = Follower { engine, events: store.watch(), retired, lookups };
+    let mut follower =
+        Follower { engine, events: store.watch(), retired, lookups, stapler: Stapler::new() };
     if let Some(known) = &last_good {
         follower.engine.remember(known.clone());
     }
@@ -208,6 +211,10 @@ impl Follower {
                     self.free();
                     self.ask();
                 }
+                staple = self.stapler.answer() => {
+                    self.engine.stapled(&staple);
+                    self.free();
+                }
                 Some(_) = tasks.join_next() => {
                     tracing::error!("health checks have ended: nodes stay as they were found last");
                 }
@@ -240,5 +247,6 @@ impl Follower {
     fn ask(&mut self) {
         let (wanted, unused) = self.engine.subjects();
         self.lookups.follow(wanted, &unused);
+        self.stapler.follow(self.engine.take_staple_changes());
     }
 }

@@ -33,7 +33,7 @@ pub use proto::Proto;
 pub use route::{Route, Status};
 pub use secret::{Manager, Secret};
 pub use service::Service;
-pub use ssl::{ClientVerification, Ssl, SslType, is_secret_ref};
+pub use ssl::{ClientVerification, OcspStapling, Ssl, SslType, is_secret_ref};
 pub use stream_route::{Protocol, StreamRoute};
 pub use upstream::{
     ActiveCheck, Checks, HashOn, KeepalivePool, Node, Outcome, PassHost, PassiveCheck, Scheme,

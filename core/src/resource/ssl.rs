@@ -35,11 +35,29 @@ pub struct Ssl {
     /// `client`: what is required of a client's certificate.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub client: Option<ClientVerification>,
+    /// `ocsp_stapling`; `None`: nothing is stapled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ocsp_stapling: Option<OcspStapling>,
     /// `status`.
     pub status: Status,
     /// `ssl_protocols`; empty: the settings' ones.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub ssl_protocols: Vec<&'static str>,
+}
+
+/// `ocsp_stapling`: what is shown with the certificate about its revocation (APISIX,
+/// plugins/ocsp-stapling.md).
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct OcspStapling {
+    /// `enabled`, default false.
+    pub enabled: bool,
+    /// `skip_verify`, default false: whether responses are stapled as they come.
+    pub skip_verify: bool,
+    /// `cache_ttl` in seconds, default 3600: how long a response is used.
+    pub cache_ttl: u64,
+    /// `response`: one in base64 that is stapled to `cert`, and nobody is asked (Osmia's own).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub response: Option<String>,
 }
 
 /// `type` of a certificate.
@@ -112,6 +130,9 @@ impl Ssl {
             "certs" => self.certs = pems(value, CERTIFICATE)?,
             "keys" => self.keys = pems(value, PRIVATE_KEY)?,
             "client" => self.client = Some(ClientVerification::from_json(value)?),
+            // Removed with PATCH, it is null.
+            "ocsp_stapling" if value.is_null() => {}
+            "ocsp_stapling" => self.ocsp_stapling = Some(OcspStapling::from_json(value)?),
             "status" => self.status = fields::status(value)?,
             "ssl_protocols" => {
                 let protocol = |item| fields::one_of(item, &PROTOCOLS);
@@ -138,6 +159,21 @@ impl ClientVerification {
                 .into_iter()
                 .map(str::to_owned)
                 .collect(),
+        })
+    }
+}
+
+impl OcspStapling {
+    fn from_json(value: &Value) -> Result<Self, Violation> {
+        let map = fields::object(value)?;
+        let flag = |name| fields::optional(map, name, fields::boolean);
+        let seconds = |value| fields::integer(value, 60, i64::from(u32::MAX)).map(|n| n as u64);
+        let text = |value| fields::string(value).map(str::to_owned);
+        Ok(Self {
+            enabled: flag("enabled")?.unwrap_or(false),
+            skip_verify: flag("skip_verify")?.unwrap_or(false),
+            cache_ttl: fields::optional(map, "cache_ttl", seconds)?.unwrap_or(3600),
+            response: fields::optional(map, "response", text)?,
         })
     }
 }

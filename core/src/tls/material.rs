@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use rustls::sign::CertifiedKey;
 use rustls::{SupportedProtocolVersion, version};
 use rustls_pki_types::pem::PemObject as _;
@@ -9,9 +11,9 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 
 use x509_parser::prelude::{FromDer as _, X509Certificate};
 
-use super::{ClientAuth, provider};
+use super::{ClientAuth, Question, provider};
 use crate::keyring::Keyring;
-use crate::resource::{Ssl, SslType, is_secret_ref};
+use crate::resource::{OcspStapling, Ssl, SslType, is_secret_ref};
 
 /// What an `ssls` resource holds, read and ready for use. What can be wrong with one is found here.
 #[derive(Debug, Clone)]
@@ -24,6 +26,8 @@ pub struct Material {
     pub(super) versions: Vec<&'static SupportedProtocolVersion>,
     /// `snis` in lower case, without dots at their ends.
     pub(super) snis: Box<[Box<str>]>,
+    /// `ocsp_stapling`, when responses are to be asked for.
+    pub stapling: Option<OcspStapling>,
 }
 
 impl Material {
@@ -31,7 +35,13 @@ impl Material {
     pub fn read(ssl: &Ssl, keyring: &Keyring) -> Result<Self, String> {
         let mut keys = vec![pair(keyring, &ssl.cert, &ssl.key, ("cert", "key"))?];
         if ssl.kind == SslType::Client {
-            return Ok(Self { keys, client: None, versions: Vec::new(), snis: [].into() });
+            return Ok(Self {
+                keys,
+                client: None,
+                versions: Vec::new(),
+                snis: [].into(),
+                stapling: None,
+            });
         }
         for (at, (cert, key)) in ssl.certs.iter().zip(&ssl.keys).enumerate() {
             let names = (format!("certs[{at}]"), format!("keys[{at}]"));
@@ -45,12 +55,51 @@ impl Material {
         if let Some(client) = ssl.client.as_ref().filter(|client| is_secret_ref(&client.ca)) {
             return Err(unresolved("client.ca", &client.ca));
         }
+        let stapling = ssl.ocsp_stapling.as_ref().filter(|stapling| stapling.enabled);
+        if let Some(response) = stapling.and_then(|stapling| stapling.response.as_ref()) {
+            let reason =
+                "ocsp_stapling.response: not base64, put a response in DER in base64 there";
+            let der = STANDARD.decode(response).map_err(|_| reason.to_owned())?;
+            Arc::make_mut(&mut keys[0]).ocsp = Some(der);
+        }
         Ok(Self {
+            stapling: stapling.filter(|stapling| stapling.response.is_none()).cloned(),
             keys,
             client: ssl.client.as_ref().map(ClientAuth::new).transpose()?,
             versions,
             snis: ssl.snis.iter().map(|sni| normal(sni)).collect(),
         })
+    }
+
+    /// What is to be asked about its certificates, or why not.
+    pub fn questions(&self) -> impl Iterator<Item = Result<Question, String>> {
+        let keys = self.stapling.iter().flat_map(|_| &self.keys);
+        keys.map(|key| Question::about(&key.cert))
+    }
+
+    /// Staples `response` to a certificate, or takes the last one away. Whether that changes
+    /// anything.
+    pub fn staple(&mut self, leaf: &CertificateDer<'_>, response: Option<&[u8]>) -> bool {
+        let mut changed = false;
+        for key in self.keys.iter_mut().filter(|key| key.cert.first() == Some(leaf)) {
+            if key.ocsp.as_deref() != response {
+                Arc::make_mut(key).ocsp = response.map(<[u8]>::to_vec);
+                changed = true;
+            }
+        }
+        changed
+    }
+
+    /// Takes over what was stapled to the same certificates before, until it is asked for again.
+    pub fn keep_staples(&mut self, before: &Self) {
+        if self.stapling.is_none() {
+            return;
+        }
+        for key in before.keys.iter().filter(|key| key.ocsp.is_some()) {
+            if let Some(leaf) = key.cert.first() {
+                self.staple(leaf, key.ocsp.as_deref());
+            }
+        }
     }
 
     /// The certificate that is shown to upstreams, and its key.

@@ -100,6 +100,20 @@ impl ServerCompiler {
             client: material.client.clone(),
         })
     }
+
+    /// The same certificate with what is stapled to it now; its sessions go on.
+    pub fn restaple(&self, server: &ServerTls, material: &Material) -> ServerTls {
+        let mut config = (*server.config).clone();
+        let (keys, suites) = (material.keys.clone(), self.provider.cipher_suites.clone());
+        config.cert_resolver = Arc::new(Keys { keys, suites });
+        ServerTls {
+            id: Arc::clone(&server.id),
+            snis: server.snis.clone(),
+            order: server.order,
+            config: Arc::new(config),
+            client: server.client.clone(),
+        }
+    }
 }
 
 fn resumption(sessions: usize, tickets: bool) -> Result<Resumption, String> {

@@ -53,6 +53,22 @@ pub(super) fn leaf(name: &str, issuer: &Authority) -> (String, String) {
     (certificate.pem(), key.serialize_pem())
 }
 
+/// Certificate and key in PEM, signed by `issuer`, that names a responder; the issuer's is behind
+/// it.
+pub(super) fn revocable(name: &str, issuer: &Authority, url: &str) -> (String, String) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = params(&[name]);
+    // SEQUENCE of one SEQUENCE: id-ad-ocsp and a URI (RFC 5280, section 4.2.2.1).
+    let mut entry = vec![6, 8, 0x2b, 6, 1, 5, 5, 7, 0x30, 1, 0x86, url.len() as u8];
+    entry.extend_from_slice(url.as_bytes());
+    let mut access = vec![0x30, entry.len() as u8 + 2, 0x30, entry.len() as u8];
+    access.append(&mut entry);
+    let oid = [1, 3, 6, 1, 5, 5, 7, 1, 1];
+    params.custom_extensions.push(rcgen::CustomExtension::from_oid_content(&oid, access));
+    let certificate = params.signed_by(&key, issuer).unwrap();
+    (certificate.pem() + &issuer.pem(), key.serialize_pem())
+}
+
 /// Certificate and key in PEM, signed by itself.
 pub(super) fn alone(name: &str) -> (String, String) {
     let key = KeyPair::generate().unwrap();

@@ -46,6 +46,15 @@ fn properties() -> Value {
             },
             "required": ["ca"],
         },
+        "ocsp_stapling": {
+            "type": "object",
+            "properties": {
+                "enabled": {"type": "boolean", "default": false},
+                "skip_verify": {"type": "boolean", "default": false},
+                "cache_ttl": {"type": "integer", "minimum": 60, "default": 3600},
+                "response": d::text("a response in base64, in place of asking for one"),
+            },
+        },
         "status": d::status("1: the certificate is in use, 0: it is not"),
         "ssl_protocols": {
             "description": "versions of TLS that are offered",
