@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use axum::http::StatusCode;
 use osmia_core::expr::Seen;
+use osmia_core::forwarded::Trust;
 use osmia_core::http1::RequestHead;
 use osmia_core::limits::HttpLimits;
 use osmia_core::request::{BodyState, RequestVariables, View};
@@ -41,6 +42,7 @@ pub(crate) fn answer(plane: &Plane, body: &[u8]) -> Answer {
         client: (question.client, 0).into(),
         client_ip: client_ip.as_bytes(),
         listener: question.listener(),
+        trust: Trust::of(plane.trusted_addresses.as_deref(), Some(question.client)),
         ..RequestVariables::local(&head, &bytes)
     };
     let body = BodyState::Read(&bytes[head.len..]);

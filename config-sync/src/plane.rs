@@ -3,6 +3,7 @@
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 use std::time::Duration;
 
+use osmia_core::net_set::NetSet;
 use osmia_core::request::ViewOptions;
 use osmia_core::rules::Rules;
 use tokio::sync::watch;
@@ -22,6 +23,8 @@ pub struct Plane {
     pub rules: Arc<Rules>,
     /// How routes see requests.
     pub view: ViewOptions,
+    /// `apisix.trusted_addresses`.
+    pub trusted_addresses: Option<Arc<NetSet>>,
     /// Who changed what and when.
     pub journal: Journal,
     /// Snapshots on their way to the workers.

@@ -338,8 +338,9 @@ impl Request for View<'_> {
         self.method
     }
 
-    fn client(&self) -> IpAddr {
-        self.head.client.ip().to_canonical()
+    fn client(&self) -> Option<IpAddr> {
+        let nameless = self.head.origin.is_some_and(Origin::is_nameless);
+        (!nameless).then(|| self.head.client.ip().to_canonical())
     }
 
     fn scratch(&self) -> RefMut<'_, Vec<u8>> {

@@ -266,8 +266,8 @@ impl Eq for Version {}
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where to connect. For a Unix domain socket a name that nothing else has, with port 0: what is
-    /// known of nodes is kept by address.
+    /// Where to connect. For a Unix domain socket a name that nothing else has, with port 0: what
+    /// is known of nodes is kept by address.
     pub addr: SocketAddr,
     /// The Unix domain socket to connect to instead.
     pub unix: Option<Arc<Path>>,

@@ -54,6 +54,7 @@ impl Gateway {
         let (applied, receiver) = watch::channel(u64::MAX);
         let plane = Plane {
             view: osmia_core::request::ViewOptions::default(),
+            trusted_addresses: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::default(),
             journal: Journal::open(&directory.path().join("journal"), 10).unwrap(),

@@ -247,6 +247,7 @@ impl Bench {
         let store = Arc::new(Memory { inner, state: Arc::clone(&state), applied });
         let plane = Plane {
             view: osmia_core::request::ViewOptions::default(),
+            trusted_addresses: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::new(rules),
             journal: Journal::open(&data.path().join("journal"), 100).unwrap(),

@@ -70,6 +70,7 @@ impl World {
         let (publisher, _) = Publisher::new(Arc::new(Snapshot::default()));
         let plane = Plane {
             view: osmia_core::request::ViewOptions::default(),
+            trusted_addresses: None,
             store: Arc::clone(&store) as Arc<dyn Store>,
             rules: Arc::new(rules),
             journal,

@@ -98,6 +98,7 @@ async fn prepare(
         store: Arc::clone(&store),
         rules: Arc::clone(&rules),
         view: settings.view,
+        trusted_addresses: settings.trusted_addresses.clone().map(Arc::new),
         journal,
         publisher: Arc::clone(&publisher),
         health: Arc::clone(&health),

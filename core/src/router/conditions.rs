@@ -75,8 +75,8 @@ impl Conditions {
         self.vars.as_ref()?.explain(request, &mut request.scratch())
     }
 
-    /// Whether requests of this client are admitted.
-    pub(super) fn admits(&self, client: IpAddr) -> bool {
-        self.clients.is_empty() || self.clients.contains(client)
+    /// Whether requests of this client are admitted; one without address is in no network.
+    pub(super) fn admits(&self, client: Option<IpAddr>) -> bool {
+        self.clients.is_empty() || client.is_some_and(|client| self.clients.contains(client))
     }
 }

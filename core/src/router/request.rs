@@ -18,8 +18,8 @@ pub trait Request: VariableSource {
     fn path(&self) -> &[u8];
     /// Method as received.
     fn method(&self) -> &str;
-    /// Address of the client.
-    fn client(&self) -> IpAddr;
+    /// Address of the client; `None`: it has none, over a Unix domain socket.
+    fn client(&self) -> Option<IpAddr>;
     /// Room for values of variables. It is asked for once at a time.
     fn scratch(&self) -> RefMut<'_, Vec<u8>>;
 }

@@ -61,8 +61,8 @@ impl Request for Plain<'_> {
         self.2
     }
 
-    fn client(&self) -> IpAddr {
-        IpAddr::from([10, 0, 0, 1])
+    fn client(&self) -> Option<IpAddr> {
+        Some(IpAddr::from([10, 0, 0, 1]))
     }
 
     fn scratch(&self) -> RefMut<'_, Vec<u8>> {

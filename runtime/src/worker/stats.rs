@@ -37,7 +37,8 @@ pub struct Stats {
     pub shed: Counter,
     /// Requests answered, by the gateway or an upstream.
     pub requests: Counter,
-    /// Requests refused by the HTTP/1 codec.
+    /// Requests refused by the HTTP/1 codec, and connections without the PROXY protocol header that
+    /// they have to begin with.
     pub refused: Counter,
     /// Requests that ended in an error of the upstream.
     pub upstream_errors: Counter,

@@ -118,6 +118,18 @@ on_each_driver! {
         gateway.log().wait_for(&["INFO", "no PROXY protocol header in time"]);
     }
 
+    fn a_silent_connection_does_not_hold_up_a_drain(driver: Driver) {
+        let upstream = Upstream::new();
+        let mut gateway = listening(driver, &upstream).start();
+        let before = gateway.descriptors();
+        let mut client = gateway.client();
+        eventually("it is accepted", || gateway.descriptors() > before);
+        gateway.signal(libc::SIGQUIT);
+        client.expect_end();
+        let (status, log) = gateway.wait();
+        assert_eq!(status.code(), Some(0), "{log}");
+    }
+
     fn only_trusted_peers_may_announce(driver: Driver) {
         let upstream = Upstream::answering("x");
         let trusted = listening(driver, &upstream).set("osmia.proxy_protocol.trusted", json!(["127.0.0.0/8"]));

@@ -105,8 +105,8 @@ pub struct Upstream {
 /// One entry of `nodes`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Node {
-    /// A name, an IPv4 address, an IPv6 address without brackets, or `unix:` with the path of a Unix
-    /// domain socket (Osmia's own, in nginx's notation).
+    /// A name, an IPv4 address, an IPv6 address without brackets, or `unix:` with the path of a
+    /// Unix domain socket (Osmia's own, in nginx's notation).
     pub host: String,
     /// `None`: the scheme's default.
     #[serde(skip_serializing_if = "Option::is_none")]

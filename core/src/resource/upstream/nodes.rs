@@ -90,8 +90,8 @@ pub(super) fn unix_path(host: &str) -> Option<&str> {
     host.strip_prefix("unix:").filter(|path| path.starts_with('/'))
 }
 
-/// A host that can be connected to: no wildcard, and a colon only in an IPv6 address. Or the path of
-/// a Unix domain socket.
+/// A host that can be connected to: no wildcard, and a colon only in an IPv6 address. Or the path
+/// of a Unix domain socket.
 fn checked_host(host: &str) -> Result<&str, Violation> {
     if let Some(path) = unix_path(host) {
         if path.len() <= UNIX_PATH_MAX && !path.bytes().any(|b| b.is_ascii_control()) {

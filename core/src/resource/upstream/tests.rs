@@ -46,6 +46,34 @@ fn takes_nodes_in_both_forms() {
 }
 
 #[test]
+fn nodes_may_be_unix_sockets() {
+    let unix = |host: &str| (host.to_owned(), None, 1);
+    let map = addresses(&json!({"unix:/run/a:b.sock": 1}));
+    assert_eq!(map, [unix("unix:/run/a:b.sock")]);
+    let array = addresses(&json!([{"host": "unix:/run/a.sock", "port": 80, "weight": 1}]));
+    assert_eq!(array, [unix("unix:/run/a.sock")]);
+    let upstream = parse(&json!({"nodes": {"unix:/run/a.sock": 1}})).unwrap();
+    assert_eq!(upstream.nodes[0].unix(), Some("/run/a.sock"));
+    let long = format!("unix:/{}", "x".repeat(107));
+    for host in ["unix:run.sock", "unix:", "unix:/a\nb", &long] {
+        let array = json!([{"host": host, "weight": 1}]);
+        assert!(parse(&json!({"nodes": array})).is_err(), "{host}");
+        let map = serde_json::Map::from_iter([(host.to_owned(), json!(1))]);
+        assert!(parse(&json!({"nodes": map})).is_err(), "{host}");
+    }
+}
+
+#[test]
+fn proxy_protocol_has_two_versions() {
+    let version = |value| parse(&with(json!({"proxy_protocol": value}))).map(|u| u.proxy_protocol);
+    assert_eq!(version("v1"), Ok(Some(Version::V1)));
+    assert_eq!(version("v2"), Ok(Some(Version::V2)));
+    assert!(version("v3").is_err());
+    let written = serde_json::to_value(parse(&with(json!({"proxy_protocol": "v2"}))).unwrap());
+    assert_eq!(written.unwrap()["proxy_protocol"], "v2");
+}
+
+#[test]
 fn fills_in_the_defaults() {
     let upstream = parse(&with(json!({}))).unwrap();
     assert_eq!(upstream.kind, UpstreamType::RoundRobin);
