@@ -16,6 +16,7 @@ fn upstream(balancer: Balancer, count: u32, weight: impl Fn(u32) -> u32) -> Upst
     let node = |n: u32| {
         let addr = SocketAddr::from((Ipv4Addr::from_bits(0x0a00_0001 + n), 80));
         Node {
+            unix: None,
             addr,
             authority: addr.to_string().into(),
             label: addr.to_string().into(),

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use osmia::disk::DiskThread;
 use osmia::http::connection;
 use osmia::log::AccessLog;
+use osmia::net::stack::Stack;
 use osmia::worker::{ListenerInfo, LocalSnapshot, PipelineSettings, Worker};
 use osmia_config_sync::engine::snapshot_of;
 use osmia_config_sync::settings::{self, Overrides};
@@ -48,11 +49,11 @@ fn exchange(request: &'static [u8], head: &'static [u8], logged: bool) -> Work {
     settings.downstream.keepalive_requests = 0;
     let log = logged.then(|| access_log(&settings));
     let pipeline = PipelineSettings::from(&settings);
-    let worker = Rc::new(Worker::new(0, net.clone(), pipeline, Arc::default(), log));
+    let worker = Rc::new(Worker::new(0, Stack(net.clone()), pipeline, Arc::default(), log));
     worker.install(LocalSnapshot::new(snapshot(), None));
     let listener = ListenerInfo::new(SocketAddr::from(([127, 0, 0, 1], 9080)), logged);
     let client = SocketAddr::from(([192, 0, 2, 33], 40_000));
-    connection::accept(&worker, net.client(), client, Rc::new(listener));
+    connection::accept(&worker, Stack::plain(net.client()), client, Rc::new(listener));
     let mut expected = 0;
     Box::new(move |times| {
         net.exchanges(times);

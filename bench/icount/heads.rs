@@ -129,6 +129,7 @@ fn write_request(bytes: &'static [u8]) -> Work {
                 client_ip: b"192.0.2.33",
                 scheme: b"http",
                 server_port: b"9080",
+                trust: osmia_core::forwarded::Trust::Unset,
                 upgrade: false,
             };
             write::request_head(&mut out, black_box(&head), bytes, &rewrite);

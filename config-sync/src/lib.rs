@@ -20,7 +20,6 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
-mod any_certificate;
 pub mod compile;
 pub mod control;
 pub mod discovery;
@@ -40,4 +39,5 @@ pub mod store;
 pub mod sync;
 #[cfg(test)]
 mod testing;
+mod trusted;
 mod yaml;

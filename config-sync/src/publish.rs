@@ -126,10 +126,11 @@ impl Publisher {
     /// Publishes what is known of nodes, with everything else as it is. Returns the revision.
     pub fn publish_health(&self, health: Health) -> u64 {
         let mut state = self.lock();
-        let Snapshot { revision, source_revision, router, .. } = &*state.current;
+        let Snapshot { revision, source_revision, router, certificates, .. } = &*state.current;
         let (revision, source_revision) = (revision + 1, *source_revision);
-        let router = router.clone();
-        state.publish(Arc::new(Snapshot { revision, source_revision, router, health }));
+        let (router, certificates) = (router.clone(), certificates.clone());
+        let snapshot = Snapshot { revision, source_revision, router, health, certificates };
+        state.publish(Arc::new(snapshot));
         revision
     }
 

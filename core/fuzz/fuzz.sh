@@ -6,7 +6,7 @@ set -eu
 cd "$(dirname "$0")/../.."
 seconds=${1:-60}
 [ $# -eq 0 ] || shift
-[ $# -gt 0 ] || set -- request_head response_head chunked path expression body_vars
+[ $# -gt 0 ] || set -- request_head response_head chunked path expression body_vars proxy_protocol
 for target in "$@"; do
     mkdir -p "core/fuzz/corpus/$target"
     echo "fuzzing $target for $seconds s"

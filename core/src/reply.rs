@@ -31,6 +31,18 @@ pub enum Failure {
     /// The body is longer than `client_max_body_size`.
     #[error("request body larger than client_max_body_size")]
     BodyTooLarge,
+    /// The host needs a certificate of the client, which has shown none.
+    #[error("client certificate was not present")]
+    NoClientCertificate,
+    /// The client's certificate is not one that the host accepts.
+    #[error("client certificate is not accepted")]
+    BadClientCertificate,
+    /// The host needs a certificate of the client, and the connection was made for another name.
+    #[error("host differs from the name that the TLS connection was made for")]
+    WrongServerName,
+    /// The client speaks HTTP where TLS is expected.
+    #[error("plain HTTP request on a TLS port")]
+    PlainHttp,
     /// The client was silent for too long.
     #[error("client timed out")]
     ClientTimeout,
@@ -46,6 +58,9 @@ pub enum Failure {
     /// The route names an upstream that does not exist.
     #[error("the route's upstream does not exist")]
     NoUpstream,
+    /// The certificate that the upstream is to be shown does not exist.
+    #[error("the upstream's client certificate does not exist")]
+    NoCertificate,
     /// The route names a service that does not exist.
     #[error("the route's service does not exist")]
     NoService,
@@ -67,6 +82,9 @@ pub enum Failure {
     /// The node closed or reset the connection before a complete response head.
     #[error("upstream node closed the connection before its response")]
     UpstreamClosed,
+    /// The node vouches that it has not looked at the request (RFC 9113, section 8.7).
+    #[error("upstream node refused the request unprocessed")]
+    UpstreamRefused,
     /// The node sent something that is not HTTP/1.
     #[error("invalid response from the upstream node: {0}")]
     ResponseHead(HeadError),
@@ -93,13 +111,29 @@ pub enum Failure {
     Internal,
 }
 
+macro_rules! page {
+    ($title:literal) => {
+        concat!(
+            "<html>\r\n<head><title>",
+            $title,
+            "</title></head>\r\n<body>\r\n<center><h1>",
+            $title,
+            "</h1></center>\r\n<hr><center>osmia</center>\r\n</body>\r\n</html>\r\n"
+        )
+    };
+}
+
 impl Failure {
     /// The status of the reply; 499 is only logged, as in nginx: the client is gone.
     pub fn status(self) -> u16 {
         match self {
             Self::RequestHead(error) => error.status(),
             Self::RequestBody(error) => error.status(),
-            Self::Path(_) => 400,
+            Self::Path(_)
+            | Self::NoClientCertificate
+            | Self::BadClientCertificate
+            | Self::WrongServerName
+            | Self::PlainHttp => 400,
             Self::BodyTooLarge => 413,
             Self::ClientTimeout => 408,
             Self::ClientGone => 499,
@@ -111,8 +145,10 @@ impl Failure {
             | Self::Overload
             | Self::Shutdown => 503,
             Self::NoUpstream
+            | Self::NoCertificate
             | Self::Connect
             | Self::UpstreamClosed
+            | Self::UpstreamRefused
             | Self::ResponseHead(_)
             | Self::ResponseBody(_)
             | Self::ResponseTruncated => 502,
@@ -128,11 +164,16 @@ impl Failure {
             | Self::RequestBody(_)
             | Self::Path(_)
             | Self::BodyTooLarge
+            | Self::NoClientCertificate
+            | Self::BadClientCertificate
+            | Self::WrongServerName
+            | Self::PlainHttp
             | Self::ClientTimeout
             | Self::ClientGone => Source::Downstream,
             Self::NoRoute
             | Self::NoNode
             | Self::NoUpstream
+            | Self::NoCertificate
             | Self::NoService
             | Self::NoPluginConfig
             | Self::NotConfigured
@@ -153,6 +194,7 @@ impl Failure {
             Self::Connect
                 | Self::ConnectTimeout
                 | Self::UpstreamClosed
+                | Self::UpstreamRefused
                 | Self::ResponseHead(_)
                 | Self::SendTimeout
                 | Self::ReadTimeout
@@ -168,6 +210,10 @@ impl Failure {
         match self {
             Self::NoRoute => (PLAIN, "{\"error_msg\":\"404 Route Not Found\"}\n"),
             Self::Quarantined => (PLAIN, "{\"error_msg\":\"503 Route Not Usable\"}\n"),
+            Self::PlainHttp => (
+                "text/html; charset=utf-8",
+                page!("400 The plain HTTP request was sent to HTTPS port"),
+            ),
             _ => ("text/html; charset=utf-8", page(self.status())),
         }
     }
@@ -192,18 +238,6 @@ pub fn reason(status: u16) -> &'static str {
         505 => "HTTP Version Not Supported",
         _ => "Error",
     }
-}
-
-macro_rules! page {
-    ($title:literal) => {
-        concat!(
-            "<html>\r\n<head><title>",
-            $title,
-            "</title></head>\r\n<body>\r\n<center><h1>",
-            $title,
-            "</h1></center>\r\n<hr><center>osmia</center>\r\n</body>\r\n</html>\r\n"
-        )
-    };
 }
 
 fn page(status: u16) -> &'static str {

@@ -8,11 +8,15 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use base64::Engine as _;
 
 use crate::body_vars::{BodyLimits, BodyRequest, BodyValue, BodyVars};
+use crate::forwarded::{self, Trust};
 use crate::http1::fields::{self, Field};
 use crate::http1::request::split_port;
-use crate::http1::{BodyLength, RequestHead};
+use crate::http1::{BodyLength, Known, RequestHead};
+use crate::origin::Origin;
 use crate::path::{self, Normalized, PathError, PathOptions};
+use crate::reply::Failure;
 use crate::router::{Matched, Request};
+use crate::tls::{Certificates, TlsPeer};
 use crate::vars::{Variable, VariableSource, names_field};
 
 /// A request, by nginx's rules for variables.
@@ -28,10 +32,16 @@ pub struct RequestVariables<'a> {
     pub client_ip: &'a [u8],
     /// Where it was accepted.
     pub listener: SocketAddr,
+    /// What is special about the connection.
+    pub origin: Option<&'a Origin>,
+    /// What the client's own `X-Forwarded-*` and `Forwarded` are worth.
+    pub trust: Trust,
     /// Name of this machine.
     pub hostname: &'a [u8],
     /// Requests so far on the connection.
     pub connection_requests: u32,
+    /// The client's TLS; `None`: it speaks without.
+    pub tls: Option<&'a TlsPeer>,
 }
 
 impl<'a> RequestVariables<'a> {
@@ -43,8 +53,11 @@ impl<'a> RequestVariables<'a> {
             client: (Ipv4Addr::LOCALHOST, 0).into(),
             client_ip: b"127.0.0.1",
             listener: (Ipv4Addr::LOCALHOST, 80).into(),
+            origin: None,
+            trust: Trust::Unset,
             hostname: b"",
             connection_requests: 1,
+            tls: None,
         }
     }
 
@@ -53,10 +66,27 @@ impl<'a> RequestVariables<'a> {
     pub fn append(&self, variable: &Variable, out: &mut Vec<u8>) -> bool {
         let request = self.request;
         match variable {
-            Variable::RemoteAddr | Variable::RealipRemoteAddr => put(out, self.client_ip),
-            Variable::RemotePort | Variable::RealipRemotePort => {
-                number(out, u64::from(self.client.port()))
+            Variable::RemoteAddr => put(out, self.client_ip),
+            Variable::RemotePort => port(out, self.client.port()),
+            Variable::RealipRemoteAddr => match self.origin {
+                None => put(out, self.client_ip),
+                Some(origin) => origin.append_peer(out),
+            },
+            Variable::RealipRemotePort => {
+                let real = self.origin.and_then(|origin| origin.peer).unwrap_or(self.client);
+                port(out, real.port())
             }
+            Variable::ProxyProtocolAddr
+            | Variable::ProxyProtocolPort
+            | Variable::ProxyProtocolServerAddr
+            | Variable::ProxyProtocolServerPort => {
+                self.origin.is_some_and(|origin| origin.append_announced(variable, out))
+            }
+            Variable::OriginalXForwardedFor => self.original("x-forwarded-for", out),
+            Variable::OriginalXForwardedProto => self.original("x-forwarded-proto", out),
+            Variable::OriginalXForwardedHost => self.original("x-forwarded-host", out),
+            Variable::OriginalXForwardedPort => self.original("x-forwarded-port", out),
+            Variable::OriginalForwarded => self.original("forwarded", out),
             Variable::RemoteUser => self.remote_user(out),
             Variable::Host => {
                 let start = out.len();
@@ -64,7 +94,7 @@ impl<'a> RequestVariables<'a> {
                 out[start..].make_ascii_lowercase();
                 true
             }
-            Variable::Request => put(out, self.request_line()),
+            Variable::Request => self.append_request_line(out),
             Variable::RequestMethod => nonempty(out, request.method.get(self.buf)),
             Variable::RequestUri => nonempty(out, request.target.get(self.buf)),
             Variable::Uri => {
@@ -78,18 +108,61 @@ impl<'a> RequestVariables<'a> {
             Variable::Header(name) => header(&request.fields, self.buf, name, out),
             Variable::ContentType => header(&request.fields, self.buf, "content-type", out),
             Variable::ContentLength => header(&request.fields, self.buf, "content-length", out),
-            Variable::Scheme => put(out, b"http"),
-            Variable::Https => put(out, b""),
+            Variable::Scheme => put(out, if self.tls.is_some() { b"https" } else { b"http" }),
+            Variable::Https => put(out, if self.tls.is_some() { b"on" } else { b"" }),
             Variable::ServerProtocol => {
-                put(out, if request.http11 { b"HTTP/1.1" } else { b"HTTP/1.0" })
+                let version: &[u8] = match (request.http2, request.http11) {
+                    (true, _) => b"HTTP/2.0",
+                    (false, true) => b"HTTP/1.1",
+                    (false, false) => b"HTTP/1.0",
+                };
+                put(out, version)
             }
-            Variable::ServerAddr => put(out, self.listener.ip().to_string().as_bytes()),
-            Variable::ServerPort => number(out, u64::from(self.listener.port())),
+            Variable::ServerAddr => match self.origin.and_then(|origin| origin.socket.as_deref()) {
+                Some(path) => put(out, path.as_bytes()),
+                None => put(out, self.listener.ip().to_string().as_bytes()),
+            },
+            Variable::ServerPort => port(out, self.listener.port()),
             // The only server block that APISIX has.
             Variable::ServerName => put(out, b"_"),
             Variable::Hostname => put(out, self.hostname),
             Variable::ConnectionRequests => number(out, u64::from(self.connection_requests)),
             Variable::NginxVersion => put(out, env!("CARGO_PKG_VERSION").as_bytes()),
+            _ => self.tls.is_some_and(|tls| tls.append(variable, out)),
+        }
+    }
+
+    fn append_request_line(&self, out: &mut Vec<u8>) -> bool {
+        let line = self.request_line();
+        match line.strip_suffix(b"1.1").filter(|_| self.request.http2) {
+            Some(before) => put(out, before) && put(out, b"2.0"),
+            None => put(out, line),
+        }
+    }
+
+    /// A field as the client sent it; set, if empty, like nginx's copy of it.
+    fn original(&self, name: &str, out: &mut Vec<u8>) -> bool {
+        header(&self.request.fields, self.buf, name, out);
+        true
+    }
+
+    /// A field of which the gateway may know better than the client, as upstreams see it too.
+    fn forwarded(&self, known: Known, name: &str, out: &mut Vec<u8>) -> bool {
+        let (request, buf) = (self.request, self.buf);
+        if known == Known::XForwardedFor {
+            return self.trust.keeps_chain() && header(&request.fields, buf, name, out);
+        }
+        if self.trust.put_sent(out, request, buf, known) {
+            return true;
+        }
+        let host = request.host.get(buf);
+        match known {
+            Known::XForwardedProto => self.append(&Variable::Scheme, out),
+            Known::XForwardedHost => nonempty(out, host),
+            Known::XForwardedPort => match split_port(host).1.filter(|port| !port.is_empty()) {
+                Some(port) => put(out, port),
+                None => self.append(&Variable::ServerPort, out),
+            },
             _ => false,
         }
     }
@@ -207,6 +280,13 @@ impl<'a> View<'a> {
         self
     }
 
+    /// Whether a client under TLS may ask for this; see [`TlsPeer::admit`].
+    pub fn admit(&self, certificates: &Certificates) -> Result<(), Failure> {
+        let Some(tls) = self.head.tls else { return Ok(()) };
+        let host = String::from_utf8_lossy(&self.host);
+        tls.admit(certificates, &host, &String::from_utf8_lossy(&self.path.uri))
+    }
+
     /// What a parameter of the route's path took.
     fn parameter(&self, name: &str) -> Option<&[u8]> {
         self.matched?.uri()?.capture(name, self.path.for_routes())
@@ -281,6 +361,10 @@ impl VariableSource for View<'_> {
                 true
             }
             Variable::Arg(name) => self.argument(name, out),
+            Variable::Header(name) => match forwarded::known(name) {
+                Some(known) => self.head.forwarded(known, name, out),
+                None => self.head.append(variable, out),
+            },
             Variable::RouteId => self.matched.is_some_and(|it| put(out, it.route.id.as_bytes())),
             Variable::RouteName => {
                 self.matched.is_some_and(|it| put(out, it.route.name.as_bytes()))
@@ -318,6 +402,11 @@ pub fn put(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
 fn nonempty(out: &mut Vec<u8>, bytes: &[u8]) -> bool {
     put(out, bytes);
     !bytes.is_empty()
+}
+
+/// Appends a port; 0 stands for none, which is set and empty.
+fn port(out: &mut Vec<u8>, port: u16) -> bool {
+    if port == 0 { put(out, b"") } else { number(out, port.into()) }
 }
 
 /// Appends a number.

@@ -4,18 +4,26 @@
 //! defaults, substitutes `${{VAR}}`, checks types and produces a [`Settings`]. Key names are
 //! APISIX's (`conf/config.yaml`); what Osmia adds is under `osmia:`.
 
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::limits::HttpLimits;
+use crate::net_set::NetSet;
 use crate::request::ViewOptions;
 
 /// Everything fixed at start.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// `apisix.node_listen`, expanded: one entry per address.
+    /// `apisix.node_listen`, `apisix.ssl.listen` and `apisix.proxy_protocol`, expanded: one entry
+    /// per address.
     pub listeners: Vec<Listener>,
+    /// `osmia.proxy_protocol.trusted`: peers whose PROXY protocol header is accepted; `None`: all.
+    pub proxy_protocol_trusted: Option<NetSet>,
+    /// `apisix.trusted_addresses`: peers whose `X-Forwarded-*` and `Forwarded` fields are passed on
+    /// as they are; `None`: not configured.
+    pub trusted_addresses: Option<NetSet>,
     /// Number of workers and the cores they are pinned to.
     pub workers: Workers,
     /// `osmia.driver`.
@@ -45,9 +53,11 @@ pub struct Settings {
     pub client_max_body_bytes: u64,
     /// Whether `checks` of upstreams are honoured: `apisix.disable_upstream_healthcheck` says no.
     pub health_checks: bool,
-    /// `apisix.ssl.ssl_trusted_certificate`: authorities for HTTPS health checks; `None`: the
-    /// system's.
+    /// `apisix.ssl.ssl_trusted_certificate`: authorities for nodes (`tls.verify`) and for HTTPS
+    /// health checks; `None`: the system's.
     pub trusted_certificates: Option<PathBuf>,
+    /// `apisix.ssl`, without its listeners: TLS with clients.
+    pub tls: TlsSettings,
     /// Where resources come from.
     pub provider: ConfigProvider,
     /// How resources are read and checked.
@@ -69,18 +79,87 @@ pub struct Settings {
     pub discovery: DiscoverySettings,
 }
 
+/// Where connections are accepted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ListenAddr {
+    /// A TCP port.
+    Tcp(SocketAddr),
+    /// A Unix domain socket.
+    Unix(PathBuf),
+}
+
+impl fmt::Display for ListenAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tcp(addr) => addr.fmt(f),
+            Self::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+/// `apisix.ssl` and `apisix.enable_http2` (APISIX, `apisix/cli/config.lua`).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsSettings {
+    /// `fallback_sni`: the name that is assumed of a client that gives none, in lower case.
+    pub fallback_sni: Option<Box<str>>,
+    /// `ssl_protocols`, default TLS 1.2 and 1.3; at least one.
+    pub protocols: Vec<TlsVersion>,
+    /// `ssl_ciphers`: suites of TLS 1.2 in order of preference; those of 1.3 are always on.
+    pub ciphers: Vec<rustls::CipherSuite>,
+    /// `ssl_session_tickets`, default false.
+    pub session_tickets: bool,
+    /// `osmia.ssl_session_cache`: sessions that are kept for clients to resume; 0: none.
+    pub session_cache: usize,
+    /// `apisix.enable_http2`, default true: whether HTTP/2 is offered.
+    pub http2: bool,
+}
+
+/// A version of TLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TlsVersion {
+    /// `TLSv1.2`.
+    V12,
+    /// `TLSv1.3`.
+    V13,
+}
+
+impl TlsSettings {
+    /// Default of `osmia.ssl_session_cache`: about what APISIX's 20 MiB hold.
+    pub const SESSION_CACHE: usize = 20_000;
+}
+
+impl Default for TlsSettings {
+    fn default() -> Self {
+        Self {
+            fallback_sni: None,
+            protocols: vec![TlsVersion::V12, TlsVersion::V13],
+            ciphers: crate::tls::select_ciphers("ALL").suites,
+            session_tickets: false,
+            session_cache: Self::SESSION_CACHE,
+            http2: true,
+        }
+    }
+}
+
 /// One listening address.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[allow(clippy::struct_excessive_bools, reason = "independent switches of the configuration")]
 pub struct Listener {
     /// Address to bind.
-    pub addr: SocketAddr,
-    /// Whether requests on this address go to the access log (our addition to a `node_listen`
-    /// entry: `access_log: false`).
+    pub addr: ListenAddr,
+    /// Whether requests on this address go to the access log (our addition to an entry:
+    /// `access_log: false`).
     pub access_log: bool,
     /// Whether to go on without this address when the machine has no such address family: true for
     /// the `[::]` that `apisix.enable_ipv6` adds. IPv6 addresses are bound for IPv6 only, since the
     /// same port is usually bound on `0.0.0.0` as well.
     pub optional: bool,
+    /// Whether connections begin with a TLS handshake: an entry of `apisix.ssl.listen`.
+    pub tls: bool,
+    /// `apisix.enable_http2`.
+    pub http2: bool,
+    /// Whether connections begin with a PROXY protocol header, before anything else.
+    pub proxy_protocol: bool,
 }
 
 /// Worker count and placement.

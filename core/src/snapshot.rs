@@ -6,6 +6,7 @@
 //! [`Slot`], so that it survives snapshots in which its owner did not change.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -13,8 +14,10 @@ use std::time::Duration;
 use crate::balancer::Chash;
 use crate::health::Criteria;
 use crate::node_set::NodeSet;
+use crate::proxy_protocol;
 use crate::reply::Failure;
 use crate::router::{Conditions, MethodSet, PathPattern, Router};
+use crate::tls::{Certificates, UpstreamTls};
 
 /// A stable index into a per-worker table, handed out by the sync thread.
 ///
@@ -40,6 +43,8 @@ pub struct Snapshot {
     pub router: Router,
     /// What health checks found out about the nodes of upstreams.
     pub health: Health,
+    /// Certificates by the names that clients ask for.
+    pub certificates: Certificates,
 }
 
 /// What health checks found out about the nodes of upstreams. A clone is a reference count.
@@ -177,6 +182,25 @@ pub struct Upstream {
     pub keepalive: KeepalivePool,
     /// What of the traffic's outcomes is to be reported (`checks.passive`); `None`: nothing.
     pub passive: Option<Arc<Criteria>>,
+    /// How TLS is spoken with the nodes; `None`: it is not.
+    pub tls: Option<Arc<UpstreamTls>>,
+    /// What is spoken with the nodes, over TLS or not.
+    pub protocol: UpstreamProtocol,
+    /// `proxy_protocol`: connections begin with such a header, and since it names one client, they
+    /// are not kept.
+    pub proxy_protocol: Option<proxy_protocol::Version>,
+}
+
+/// What is spoken with the nodes of an upstream (`scheme`, TLS aside).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+pub enum UpstreamProtocol {
+    /// HTTP/1.1: `http`, `https`.
+    #[default]
+    Http1,
+    /// HTTP/2 as gRPC uses it, with trailers: `grpc`, `grpcs`.
+    Grpc,
+    /// HTTP/2 otherwise.
+    Http2,
 }
 
 impl Default for Upstream {
@@ -194,6 +218,9 @@ impl Default for Upstream {
             timeout: Timeouts::default(),
             keepalive: KeepalivePool::default(),
             passive: None,
+            tls: None,
+            protocol: UpstreamProtocol::Http1,
+            proxy_protocol: None,
         }
     }
 }
@@ -239,18 +266,22 @@ impl Eq for Version {}
 /// One address of an upstream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Node {
-    /// Where to connect.
+    /// Where to connect. For a Unix domain socket a name that nothing else has, with port 0: what is
+    /// known of nodes is kept by address.
     pub addr: SocketAddr,
+    /// The Unix domain socket to connect to instead.
+    pub unix: Option<Arc<Path>>,
     /// `host:port` (or `host` when the port is the scheme's default) as configured: the `Host`
     /// header for `pass_host: node`, and `$upstream_host`.
     pub authority: Arc<str>,
-    /// `ip:port`, for `$upstream_addr`.
+    /// `ip:port` or `unix:/path`, for `$upstream_addr`.
     pub label: Arc<str>,
     /// Share of requests; zero takes the node out.
     pub weight: u32,
     /// Nodes of lower priority serve when those of higher priority are exhausted.
     pub priority: i32,
-    /// Index of the per-worker connection pool; keyed by scheme and address, shared by upstreams.
+    /// Index of the per-worker connection pool, shared by upstreams that speak the same protocol
+    /// with the same address, over TLS with the same certificate and authorities or without TLS.
     pub pool: Slot,
 }
 

@@ -83,6 +83,24 @@ variables! {
     RealipRemoteAddr = "realip_remote_addr",
     /// Port of the connection, before any replacement.
     RealipRemotePort = "realip_remote_port",
+    /// Client in the PROXY protocol header, without port.
+    ProxyProtocolAddr = "proxy_protocol_addr",
+    /// Its port.
+    ProxyProtocolPort = "proxy_protocol_port",
+    /// What the client connected to according to the PROXY protocol header, without port.
+    ProxyProtocolServerAddr = "proxy_protocol_server_addr",
+    /// Its port.
+    ProxyProtocolServerPort = "proxy_protocol_server_port",
+    /// `X-Forwarded-For` as the client sent it (APISIX); the next four likewise.
+    OriginalXForwardedFor = "original_x_forwarded_for",
+    /// `X-Forwarded-Proto`.
+    OriginalXForwardedProto = "original_x_forwarded_proto",
+    /// `X-Forwarded-Host`.
+    OriginalXForwardedHost = "original_x_forwarded_host",
+    /// `X-Forwarded-Port`.
+    OriginalXForwardedPort = "original_x_forwarded_port",
+    /// `Forwarded`.
+    OriginalForwarded = "original_forwarded",
     /// User name of Basic authentication.
     RemoteUser = "remote_user",
     /// Local time in the Common Log Format: `02/Jan/2006:15:04:05 +0000`.
@@ -187,6 +205,32 @@ variables! {
     ConsumerName = "consumer_name",
     /// Group of the authenticated consumer (APISIX).
     ConsumerGroupId = "consumer_group_id",
+    /// `TLSv1.2` or `TLSv1.3`. This one and the next are set on TLS connections only.
+    SslProtocol = "ssl_protocol",
+    /// The cipher suite, by its name in OpenSSL.
+    SslCipher = "ssl_cipher",
+    /// The name that the client asked for (SNI).
+    SslServerName = "ssl_server_name",
+    /// The protocol that was agreed upon (ALPN).
+    SslAlpnProtocol = "ssl_alpn_protocol",
+    /// `r` when the session was resumed, else `.`.
+    SslSessionReused = "ssl_session_reused",
+    /// `SUCCESS`, `FAILED:reason` or `NONE`.
+    SslClientVerify = "ssl_client_verify",
+    /// Subject of the client's certificate (RFC 2253).
+    SslClientSDn = "ssl_client_s_dn",
+    /// Issuer of the client's certificate (RFC 2253).
+    SslClientIDn = "ssl_client_i_dn",
+    /// Serial number of the client's certificate, in upper-case hexadecimal digits.
+    SslClientSerial = "ssl_client_serial",
+    /// SHA-1 of the client's certificate, in lower-case hexadecimal digits.
+    SslClientFingerprint = "ssl_client_fingerprint",
+    /// The client's certificate in PEM, each line but the first behind a tab.
+    SslClientCert = "ssl_client_cert",
+    /// The client's certificate in PEM.
+    SslClientRawCert = "ssl_client_raw_cert",
+    /// The client's certificate in PEM, URL-encoded.
+    SslClientEscapedCert = "ssl_client_escaped_cert",
     /// Unique id of the request: 32 hexadecimal digits. `apisix_request_id` is APISIX's name.
     RequestId = "request_id" | "apisix_request_id",
 }
@@ -281,6 +325,10 @@ impl Variable {
                 | Self::RemotePort
                 | Self::RealipRemoteAddr
                 | Self::RealipRemotePort
+                | Self::ProxyProtocolAddr
+                | Self::ProxyProtocolPort
+                | Self::ProxyProtocolServerAddr
+                | Self::ProxyProtocolServerPort
                 | Self::TimeLocal
                 | Self::TimeIso8601
                 | Self::Msec

@@ -266,6 +266,7 @@ fn odd_transfer_encodings_are_refused_or_forwarded_plain() {
             client_ip: b"::1",
             scheme: b"http",
             server_port: b"80",
+            trust: osmia_core::forwarded::Trust::Unset,
             upgrade: false,
         };
         request_head(&mut out, &head, bytes.as_bytes(), &rewrite);

@@ -19,16 +19,22 @@ pub const SMALL: usize = 8 * 1024;
 /// Size of the buffers for bodies, including head- and tailroom.
 pub const LARGE: usize = 64 * 1024 + HEADROOM + TAILROOM;
 
+/// Free bytes in front of received TLS records: room for the part of a record that came before
+/// (RFC 8446, section 5.2: 2^14 + 256 bytes and a header of 5; TLS 1.2 allows 2^14 + 2048).
+pub const RECORD_HEADROOM: usize = 16 * 1024 + 2048 + 5;
+/// Size of the buffers for TLS records: what fills a [`LARGE`] buffer fits in encrypted, too.
+pub const RECORDS: usize = RECORD_HEADROOM + 68 * 1024 + TAILROOM;
+
 /// Buffers kept for reuse per class and thread. More are kept while more are in use at once; the
 /// surplus is given back by [`trim`].
-const KEPT: [usize; 2] = [64, 16];
+const KEPT: [usize; 3] = [64, 16, 16];
 
 thread_local! {
-    static POOL: RefCell<Pool> = const { RefCell::new(Pool { free: [Vec::new(), Vec::new()] }) };
+    static POOL: RefCell<Pool> = const { RefCell::new(Pool { free: [const { Vec::new() }; 3] }) };
 }
 
 struct Pool {
-    free: [Vec<Box<[u8]>>; 2],
+    free: [Vec<Box<[u8]>>; 3],
 }
 
 /// A contiguous buffer of which `start..end` is filled.
@@ -46,19 +52,27 @@ pub enum Class {
     Small,
     /// [`LARGE`].
     Large,
+    /// [`RECORDS`], with [`RECORD_HEADROOM`] in front.
+    Records,
 }
 
 impl Buf {
     /// An empty buffer from the pool.
     pub fn new(class: Class) -> Self {
-        let (index, size) = match class {
-            Class::Small => (0, SMALL),
-            Class::Large => (1, LARGE),
+        let (index, size, headroom) = match class {
+            Class::Small => (0, SMALL, HEADROOM),
+            Class::Large => (1, LARGE, HEADROOM),
+            Class::Records => (2, RECORDS, RECORD_HEADROOM),
         };
         let mem = POOL
             .with(|pool| pool.borrow_mut().free[index].pop())
             .unwrap_or_else(|| vec![0; size].into_boxed_slice());
-        Self { mem, start: HEADROOM as u32, end: HEADROOM as u32 }
+        Self { mem, start: headroom as u32, end: headroom as u32 }
+    }
+
+    /// A buffer without memory, in the place of one that is not needed now.
+    pub fn none() -> Self {
+        Self { mem: Box::default(), start: 0, end: 0 }
     }
 
     /// An empty buffer that can take `len` bytes; outside the pool if they are many.
@@ -155,6 +169,27 @@ impl Buf {
         *self = larger;
     }
 
+    /// Bytes that can be put in front.
+    #[inline]
+    pub fn headroom(&self) -> usize {
+        self.start as usize
+    }
+
+    /// Makes the next `len` bytes part of what is filled and returns them to be overwritten; `None`:
+    /// there is no room for them.
+    pub fn extend(&mut self, len: usize) -> Option<&mut [u8]> {
+        let (start, end) = (self.end as usize, self.end as usize + len);
+        let added = self.mem.get_mut(start..end)?;
+        self.end = end as u32;
+        Some(added)
+    }
+
+    /// All of the room behind what is filled, to be overwritten; see [`Self::extend`].
+    pub fn spare(&mut self) -> &mut [u8] {
+        let end = self.end as usize;
+        &mut self.mem[end..]
+    }
+
     /// Whether it is of the large class or larger.
     pub fn is_large(&self) -> bool {
         self.mem.len() >= LARGE
@@ -177,6 +212,7 @@ impl Drop for Buf {
         let index = match self.mem.len() {
             SMALL => 0,
             LARGE => 1,
+            RECORDS => 2,
             _ => return,
         };
         let mem = std::mem::take(&mut self.mem);

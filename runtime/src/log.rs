@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use osmia_core::access_log::Format;
+use osmia_core::forwarded::Trust;
 use osmia_core::http1::{RequestHead, ResponseHead};
+use osmia_core::origin::Origin;
 use osmia_core::request::{RequestVariables, header, number, put};
 use osmia_core::snapshot::{Node, Route};
+use osmia_core::tls::TlsPeer;
 use osmia_core::vars::{Variable, VariableSource};
 
 use crate::disk::LogSink;
@@ -93,8 +96,12 @@ pub struct Record<'a> {
     pub client: &'a crate::http::connection::ClientAddr,
     /// Where it was accepted.
     pub listener: &'a crate::worker::ListenerInfo,
+    /// What is special about its connection.
+    pub origin: Option<&'a Origin>,
     /// Requests so far on the connection.
     pub connection_requests: u32,
+    /// The client's TLS; `None`: it speaks without.
+    pub tls: Option<&'a TlsPeer>,
     /// The request.
     pub request: &'a RequestHead,
     /// The upstream's response; of use if `delivery.answered`.
@@ -166,8 +173,12 @@ impl<'a> Record<'a> {
             client: self.client.addr,
             client_ip: self.client.ip(),
             listener: self.listener.addr,
+            origin: self.origin,
+            // A log shows what the client sent.
+            trust: Trust::Unset,
             hostname: self.hostname,
             connection_requests: self.connection_requests,
+            tls: self.tls,
         }
     }
 
@@ -205,7 +216,9 @@ impl<'a> Record<'a> {
             Variable::UpstreamScheme => put(out, b"http"),
             Variable::UpstreamHost => put(out, attempts.host(node, self.request, self.buf)),
             Variable::UpstreamUri => true,
+            Variable::BalancerIp if node.unix.is_some() => put(out, node.label.as_bytes()),
             Variable::BalancerIp => put(out, node.addr.ip().to_string().as_bytes()),
+            Variable::BalancerPort if node.unix.is_some() => put(out, b""),
             Variable::BalancerPort => number(out, u64::from(node.addr.port())),
             Variable::UpstreamAddr => self.list(out, |out, label, _, _| put(out, label.as_bytes())),
             Variable::UpstreamStatus => {

@@ -8,12 +8,12 @@ use anyhow::{Context, anyhow};
 use crossbeam_channel::{Receiver, Sender, bounded, unbounded};
 use osmia_config_sync::sync::SyncHandle;
 use osmia_core::access_log::Format;
-use osmia_core::settings::Settings;
+use osmia_core::settings::{Listener, Settings};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
 use crate::disk::DiskThread;
-use crate::listen::Bound;
+use crate::listen::{Bound, Socket};
 use crate::log::AccessLog;
 use crate::worker::PipelineSettings;
 use crate::worker::driver::Kind;
@@ -126,7 +126,8 @@ impl Supervisor {
 
     fn announce(&self, driver: Option<Kind>) {
         let cores: Vec<_> = self.workers.iter().filter_map(|worker| worker.core).collect();
-        let addresses: Vec<_> = self.bound.iter().map(|bound| bound.addr.to_string()).collect();
+        let addresses: Vec<_> =
+            self.bound.iter().map(|bound| bound.listener.addr.to_string()).collect();
         tracing::info!(
             version = env!("CARGO_PKG_VERSION"),
             driver = driver.map(|kind| kind.to_string()),
@@ -173,12 +174,13 @@ impl Supervisor {
 
     /// The worker's own copies of its sockets: the originals stay open while it is restarted, so
     /// that connections wait rather than being refused.
-    fn listeners(&self, id: usize) -> anyhow::Result<Vec<(std::net::TcpListener, bool)>> {
+    fn listeners(&self, id: usize) -> anyhow::Result<Vec<(Socket, Listener)>> {
         self.bound
             .iter()
             .map(|bound| {
                 let socket = bound.sockets.get(id).context("no socket for the worker")?;
-                Ok((socket.try_clone().context("cannot duplicate a socket")?, bound.access_log))
+                let socket = socket.try_clone().context("cannot duplicate a socket")?;
+                Ok((socket, bound.listener.clone()))
             })
             .collect()
     }

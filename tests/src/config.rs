@@ -62,6 +62,7 @@ impl Config {
         let document = json!({
             "apisix": {
                 "node_listen": [{"ip": "127.0.0.1", "port": port.port()}],
+                "ssl": {"enable": false},
                 "enable_control": false,
                 "status": false,
                 "ssl": {"enable": false},

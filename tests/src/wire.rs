@@ -4,7 +4,8 @@
 use std::fmt;
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpStream};
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsRawFd as _, OwnedFd};
+use std::os::unix::net::UnixStream;
 
 use crate::{FAILSAFE, pattern};
 
@@ -103,6 +104,15 @@ impl Wire {
     /// Takes over `stream`.
     pub fn new(stream: TcpStream) -> Self {
         stream.set_nodelay(true).unwrap();
+        Self::over(stream)
+    }
+
+    /// Takes over a Unix domain socket: sending and receiving are the same.
+    pub fn unix(stream: UnixStream) -> Self {
+        Self::over(OwnedFd::from(stream).into())
+    }
+
+    fn over(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(FAILSAFE)).unwrap();
         stream.set_write_timeout(Some(FAILSAFE)).unwrap();
         Self { stream, buf: Vec::new() }
@@ -121,7 +131,7 @@ impl Wire {
     /// A second handle on the connection, for another thread. Received bytes stay with this one.
     #[must_use]
     pub fn second(&self) -> Self {
-        Self::new(self.stream.try_clone().unwrap())
+        Self::over(self.stream.try_clone().unwrap())
     }
 
     /// Sends all of `bytes`.

@@ -9,18 +9,23 @@ mod names;
 mod nodes;
 mod parse;
 mod slots;
+mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use ahash::{HashMap, HashSet};
 use bytes::Bytes;
 use osmia_core::reply::Failure;
-use osmia_core::resource::{self, Key, Kind, Status};
+use osmia_core::resource::{self, Key, Kind, SslType, Status};
 use osmia_core::router::{MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
+use osmia_core::settings::TlsSettings;
 use osmia_core::snapshot::{self, Upstream};
+use osmia_core::tls::{Certificates, Material, ServerCompiler, ServerTls};
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use nodes::NoNodes;
 use parse::{Parsed, Typed};
@@ -54,6 +59,12 @@ pub struct Compiler {
     closed: BTreeSet<Arc<str>>,
     routes: HashMap<Arc<str>, Arc<snapshot::Route>>,
     router: Router,
+    certificates: Certificates,
+    server_tls: ServerCompiler,
+    /// Certificates for clients, by id: what is in `certificates`.
+    servers: HashMap<Arc<str>, Arc<ServerTls>>,
+    /// Certificates for upstreams, by id.
+    identities: HashMap<Arc<str>, Arc<CertifiedKey>>,
 }
 
 /// What routes take from their service.
@@ -99,6 +110,10 @@ impl Compiler {
             closed: BTreeSet::new(),
             routes: HashMap::default(),
             router,
+            certificates: Certificates::default(),
+            server_tls: ServerCompiler::new(&TlsSettings::default()),
+            servers: HashMap::default(),
+            identities: HashMap::default(),
         }
     }
 
@@ -106,6 +121,13 @@ impl Compiler {
     /// (`apisix.disable_upstream_healthcheck`).
     pub fn disable_checks(&mut self) {
         self.builder.without_checks = true;
+    }
+
+    /// How TLS is spoken from now on: with clients by these settings, and with nodes that are
+    /// verified by the authorities in a file, or by the system's.
+    pub fn set_tls(&mut self, settings: &TlsSettings, trusted: Option<PathBuf>) {
+        self.server_tls = ServerCompiler::new(settings);
+        self.builder.tls.trusted = trusted;
     }
 
     /// What has to be checked otherwise since the last call, in the order in which it came about.
@@ -116,6 +138,11 @@ impl Compiler {
     /// The router that is in force.
     pub fn router(&self) -> Router {
         if self.closed.is_empty() { self.router.clone() } else { refusing(Failure::Quarantined) }
+    }
+
+    /// The certificates that are in force.
+    pub fn certificates(&self) -> Certificates {
+        self.certificates.clone()
     }
 
     /// Follows `state`, in which `changed` keys have their new values already. Whether
@@ -262,8 +289,61 @@ impl Compiler {
                 round.changed |= self.set_route(key, route);
             }
             (Kind::Route, _) => round.changed |= self.set_route(key, None),
+            (Kind::Ssl, Examined::Usable(Typed::Ssl(kind, Some(material)))) => {
+                self.set_certificate(round, key, Some((kind, &material)));
+            }
+            (Kind::Ssl, _) => self.set_certificate(round, key, None),
             _ => {}
         }
+    }
+
+    /// Puts a certificate in the place of the one with the same id.
+    fn set_certificate(
+        &mut self,
+        round: &mut Round<'_>,
+        key: &Key,
+        next: Option<(SslType, &Material)>,
+    ) {
+        if let Some(last) = self.servers.remove(&key.id) {
+            self.certificates.remove(&last);
+            round.changed = true;
+        }
+        self.identities.remove(&key.id);
+        let stored = round.state.get(key);
+        let (order, modified) = stored.map_or((0, 0), |stored| (stored.order, stored.modified));
+        match next {
+            Some((SslType::Client, material)) => {
+                let identity = material.identity().cloned();
+                self.identities.extend(identity.map(|it| (Arc::clone(&key.id), it)));
+            }
+            Some((SslType::Server, material)) => {
+                match self.server_tls.compile(Arc::clone(&key.id), order, material) {
+                    Ok(server) => {
+                        let server = Arc::new(server);
+                        self.certificates.insert(&server);
+                        self.servers.insert(Arc::clone(&key.id), server);
+                        round.changed = true;
+                    }
+                    Err(reason) => report(key, modified, &reason, Serving::Nothing, round.state),
+                }
+            }
+            None => {}
+        }
+    }
+
+    /// The certificate that an upstream shows to its nodes; `None`: none.
+    fn identity(&self, config: &resource::Upstream) -> Result<Option<Arc<CertifiedKey>>, NoNodes> {
+        let tls = config.tls.as_ref().filter(|_| tls::is_tls(config));
+        let Some(id) = tls.and_then(|tls| tls.client_cert_id.as_ref()) else {
+            return tls::inline_identity(config, &self.rules.keyring).map_err(NoNodes::Tls);
+        };
+        let known = self.identities.get(id.as_str()).cloned();
+        known.map(Some).ok_or_else(|| {
+            let id = id.as_str();
+            NoNodes::Tls(format!(
+                "tls.client_cert_id: there is no usable ssl [{id}] of type client"
+            ))
+        })
     }
 
     /// An upstream with its addresses. While names are asked for the last version stays. A name
@@ -277,13 +357,20 @@ impl Compiler {
         config: &resource::Upstream,
         last: Option<&Arc<Upstream>>,
     ) -> Target {
-        match self.builder.build(id, config, user, last) {
+        let identity = self.identity(config);
+        let built = identity.and_then(|it| self.builder.build(id, config, it, user, last));
+        match built {
             Ok(upstream) => Ok(upstream),
             Err(NoNodes::Pending) => last.cloned().ok_or(Failure::NoNode),
             Err(NoNodes::Unresolved(reason)) => {
                 let modified = round.state.get(user).map_or(0, |stored| stored.modified);
                 report(user, modified, &reason, Serving::Nothing, round.state);
                 Err(Failure::NoNode)
+            }
+            Err(NoNodes::Tls(reason)) => {
+                let modified = round.state.get(user).map_or(0, |stored| stored.modified);
+                report(user, modified, &reason, Serving::Nothing, round.state);
+                Err(Failure::NoCertificate)
             }
         }
     }

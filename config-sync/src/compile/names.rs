@@ -1,12 +1,16 @@
 //! Names of nodes and services, and what is known of them.
 
 use std::collections::{BTreeSet, HashMap};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
+use std::path::Path;
 use std::sync::Arc;
 
 use osmia_core::resource::{Key, Node};
 
 use crate::discovery::{Answer, Known, Service, Subject};
+
+/// `100::/64`.
+const DISCARD_ONLY: u128 = 0x100 << 112;
 
 /// The answers so far, and who wants to know.
 #[derive(Debug, Default)]
@@ -17,6 +21,8 @@ pub(super) struct Names {
     unasked: Vec<Subject>,
     /// What nobody uses any more.
     unused: Vec<Subject>,
+    /// What stands for Unix domain sockets; kept for good, since there are only ever a few.
+    stand_ins: HashMap<Box<Path>, IpAddr>,
 }
 
 #[derive(Debug, Default)]
@@ -48,6 +54,19 @@ impl Names {
             Known::Addresses(ips) => Ok(ips),
             Known::Nodes(_) => Err(NoAddress::Pending),
         }
+    }
+
+    /// An address by which a Unix domain socket is told apart from others: of the block that nobody
+    /// can be reached in (RFC 6666), always the same for the same path. With port 0 nothing else
+    /// has it.
+    pub(super) fn stand_in(&mut self, path: &Path) -> IpAddr {
+        if let Some(known) = self.stand_ins.get(path) {
+            return *known;
+        }
+        let address = DISCARD_ONLY | self.stand_ins.len() as u128;
+        let address = IpAddr::V6(Ipv6Addr::from_bits(address));
+        self.stand_ins.insert(path.into(), address);
+        address
     }
 
     /// The nodes of a service, on behalf of `user`.

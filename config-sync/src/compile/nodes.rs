@@ -2,6 +2,7 @@
 
 use std::borrow::Cow;
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 
 use osmia_core::resource::{Key, Node, Upstream, Violation};
@@ -13,6 +14,8 @@ use crate::discovery::Service;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Address {
     pub(super) addr: SocketAddr,
+    /// The Unix domain socket that `addr` stands for.
+    pub(super) unix: Option<Arc<Path>>,
     /// `host:port`, without the port when it is the scheme's default.
     pub(super) authority: Arc<str>,
     pub(super) weight: u32,
@@ -26,6 +29,8 @@ pub(super) enum NoNodes {
     Pending,
     /// A name cannot be resolved; field and reason.
     Unresolved(String),
+    /// TLS with them cannot be set up; field and reason.
+    Tls(String),
 }
 
 /// The addresses of all nodes.
@@ -42,6 +47,10 @@ pub(super) fn addresses(
     let mut resolved = Vec::with_capacity(nodes.len());
     let mut problem = None;
     for node in &*nodes {
+        if let Some(path) = node.unix() {
+            resolved.push((node, vec![names.stand_in(Path::new(path))]));
+            continue;
+        }
         match names.addresses(&node.host, user) {
             Ok(ips) => resolved.push((node, ips)),
             Err(NoAddress::Pending) => problem = problem.or(Some(NoNodes::Pending)),
@@ -67,12 +76,18 @@ pub(super) fn addresses(
     let default_port = upstream.scheme.default_port();
     let mut addresses = Vec::with_capacity(resolved.len());
     for (node, ips) in resolved {
-        let port = node.port.unwrap_or(default_port);
-        let authority = authority(&node.host, port, default_port);
+        let unix: Option<Arc<Path>> = node.unix().map(|path| Path::new(path).into());
+        let port = if unix.is_some() { 0 } else { node.port.unwrap_or(default_port) };
+        let authority = match unix {
+            // As in nginx.
+            Some(_) => "localhost".into(),
+            None => authority(&node.host, port, default_port),
+        };
         let weight = node.weight * (factor / ips.len() as u32);
         let priority = node.priority.clamp(i32::MIN.into(), i32::MAX.into()) as i32;
         addresses.extend(ips.into_iter().map(|ip| Address {
             addr: SocketAddr::new(ip, port),
+            unix: unix.clone(),
             authority: Arc::clone(&authority),
             weight,
             priority,
@@ -201,6 +216,26 @@ mod tests {
             ("10.0.2.2:8080", "n2.x:8080", 1),
         ];
         assert_eq!(rows, expected);
+    }
+
+    #[test]
+    fn unix_sockets_are_told_apart_and_have_no_port() {
+        let rows = compile(&json!([
+            {"host": "unix:/run/a.sock", "weight": 1},
+            {"host": "unix:/run/b.sock", "port": 81, "weight": 2},
+        ]));
+        let rows = rows.unwrap();
+        assert_ne!(rows[0].0, rows[1].0);
+        assert!(
+            rows.iter()
+                .all(|(addr, authority, _)| addr.ends_with("]:0") && authority == "localhost")
+        );
+        assert_eq!(weights(&json!({"unix:/run/a.sock": 3, "n3.x:80": 1})), [1, 1, 1, 9]);
+        let upstream = Upstream::from_json(&json!({"nodes": {"unix:/run/a.sock": 1}})).unwrap();
+        let (mut names, user) = (Names::default(), Key::new(Kind::Upstream, "1"));
+        let first = addresses(&upstream, &mut names, &user).unwrap();
+        assert_eq!(first[0].unix.as_deref(), Some(Path::new("/run/a.sock")));
+        assert_eq!(addresses(&upstream, &mut names, &user).unwrap(), first, "a name for good");
     }
 
     fn weights(nodes: &Value) -> Vec<u32> {

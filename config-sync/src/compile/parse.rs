@@ -3,10 +3,12 @@
 use std::borrow::Cow;
 
 use bytes::Bytes;
-use osmia_core::resource::{self, Key, Kind};
+use osmia_core::resource::{self, Key, Kind, SslType, Status};
 use osmia_core::rules::Rules;
+use osmia_core::tls::Material;
 use serde_json::{Map, Value};
 
+use super::tls::inline_identity;
 use crate::references::dependencies;
 
 /// A stored text, read.
@@ -29,6 +31,8 @@ pub(super) enum Typed {
     Upstream(Box<resource::Upstream>),
     Service(Box<resource::Service>),
     Route(Box<resource::Route>),
+    /// A certificate; `None`: it is one for clients that is disabled.
+    Ssl(SslType, Option<Box<Material>>),
     /// A kind that acts through others, or not on requests at all.
     Other,
 }
@@ -101,12 +105,14 @@ fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
     let (typed, lacking) = match key.kind {
         Kind::Upstream => {
             let upstream = resource::Upstream::from_json(value).map_err(refused)?;
+            inline_identity(&upstream, &rules.keyring)?;
             let lacking = upstream.unsupported();
             let lacking = lacking.or_else(|| rules.undiscoverable(Some(&upstream), false));
             (Typed::Upstream(Box::new(upstream)), lacking)
         }
         Kind::Service => {
             let service = resource::Service::from_json(value).map_err(refused)?;
+            in_place(service.upstream.as_deref(), rules)?;
             let inline = || rules.undiscoverable(service.upstream.as_deref(), true);
             let lacking = service.unsupported().or_else(inline);
             (Typed::Service(Box::new(service)), lacking)
@@ -114,9 +120,18 @@ fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
         Kind::Route => {
             let mut route = resource::Route::from_json(value).map_err(refused)?;
             route.for_router(rules.router).map_err(refused)?;
+            in_place(route.upstream.as_deref(), rules)?;
             let inline = || rules.undiscoverable(route.upstream.as_deref(), true);
             let lacking = route.unsupported().or_else(inline);
             (Typed::Route(Box::new(route)), lacking)
+        }
+        Kind::Ssl => {
+            rules.check_stored(key.kind, &with_id(key, value))?;
+            let ssl = resource::Ssl::from_json(value).map_err(refused)?;
+            // APISIX uses one towards upstreams whatever its status.
+            let is_used = ssl.kind == SslType::Client || ssl.status == Status::Enabled;
+            let material = || Material::read(&ssl, &rules.keyring).map(Box::new);
+            (Typed::Ssl(ssl.kind, is_used.then(material).transpose()?), None)
         }
         _ => {
             rules.check_stored(key.kind, &with_id(key, value))?;
@@ -126,6 +141,12 @@ fn typed(rules: &Rules, key: &Key, value: &Value) -> Result<Usable, String> {
     let plugins = value.get("plugins").and_then(Value::as_object);
     let lacking = lacking.or_else(|| unknown_plugin(rules, plugins?));
     Ok(Usable { typed, lacking })
+}
+
+/// Reads the certificate of an upstream that is written in another resource.
+fn in_place(upstream: Option<&resource::Upstream>, rules: &Rules) -> Result<(), String> {
+    let read = upstream.map(|upstream| inline_identity(upstream, &rules.keyring));
+    read.transpose().map(|_| ()).map_err(|reason| format!("upstream.{reason}"))
 }
 
 /// The key says which resource it is, also where the text does not.

@@ -5,12 +5,18 @@ use std::sync::Arc;
 
 use ahash::HashMap;
 use osmia_core::health::Criteria;
-use osmia_core::resource::{self, Checks, Key, PassHost};
-use osmia_core::snapshot::{self, Balancer, KeepalivePool, Node, Timeouts, Upstream, Version};
+use osmia_core::resource::{self, Checks, Key, PassHost, Scheme};
+use osmia_core::snapshot::{
+    self, Balancer, KeepalivePool, Node, Timeouts, Upstream, UpstreamProtocol, Version,
+};
+
+use osmia_core::tls::UpstreamTls;
+use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::names::Names;
 use super::nodes::{self, Address, NoNodes};
 use super::slots::SlotTable;
+use super::tls::{Shared, is_tls};
 
 /// An upstream in force whose nodes are to be checked.
 #[derive(Debug, Clone)]
@@ -24,6 +30,22 @@ pub struct Checked {
 /// The id of an upstream that is to be checked otherwise than before; `None`: not any more.
 pub type CheckChange = (Arc<str>, Option<Checked>);
 
+/// Connections that can stand for each other.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+struct Pool {
+    addr: SocketAddr,
+    protocol: UpstreamProtocol,
+    /// Number of the TLS configuration.
+    tls: Option<u64>,
+}
+
+impl Pool {
+    fn of(upstream: &Upstream, addr: SocketAddr) -> Self {
+        let tls = upstream.tls.as_ref().map(|tls| tls.number());
+        Self { addr, protocol: upstream.protocol, tls }
+    }
+}
+
 /// Builds upstreams and keeps their places in the workers' tables.
 #[derive(Debug, Default)]
 pub(super) struct Builder {
@@ -31,7 +53,8 @@ pub(super) struct Builder {
     /// Whether `checks` are taken for what they are not: absent.
     pub(super) without_checks: bool,
     upstream_slots: SlotTable<Arc<str>>,
-    pool_slots: SlotTable<SocketAddr>,
+    pool_slots: SlotTable<Pool>,
+    pub(super) tls: Shared,
     /// The upstreams to be checked, by id, as they were told last.
     checked: HashMap<Arc<str>, Checked>,
     check_changes: Vec<CheckChange>,
@@ -44,12 +67,16 @@ impl Builder {
         &mut self,
         id: &Arc<str>,
         config: &resource::Upstream,
+        identity: Option<Arc<CertifiedKey>>,
         user: &Key,
         last: Option<&Arc<Upstream>>,
     ) -> Result<Arc<Upstream>, NoNodes> {
+        let verify = config.tls.as_ref().is_some_and(|tls| tls.verify);
+        let tls = is_tls(config).then(|| self.tls.config(identity, verify));
+        let tls = tls.transpose().map_err(NoNodes::Tls)?;
         let addresses = nodes::addresses(config, &mut self.names, user)?;
         let checks = config.checks.as_deref().filter(|_| !self.without_checks);
-        let built = self.compile(id, config, checks, &addresses);
+        let built = self.compile(id, config, checks, tls, &addresses);
         let upstream = match last {
             Some(last) if **last == built => {
                 self.release(&built);
@@ -103,7 +130,7 @@ impl Builder {
     pub(super) fn release(&mut self, upstream: &Upstream) {
         self.upstream_slots.release(&upstream.id);
         for node in &upstream.nodes {
-            self.pool_slots.release(&node.addr);
+            self.pool_slots.release(&Pool::of(upstream, node.addr));
         }
     }
 
@@ -113,6 +140,7 @@ impl Builder {
             self.forget_checks(&id);
         }
         self.pool_slots.settle();
+        self.tls.settle();
     }
 
     fn compile(
@@ -120,15 +148,26 @@ impl Builder {
         id: &Arc<str>,
         config: &resource::Upstream,
         checks: Option<&Checks>,
+        tls: Option<Arc<UpstreamTls>>,
         addresses: &[Address],
     ) -> Upstream {
+        let protocol = match config.scheme {
+            Scheme::Grpc | Scheme::Grpcs => UpstreamProtocol::Grpc,
+            _ => UpstreamProtocol::Http1,
+        };
+        let number = tls.as_ref().map(|tls| tls.number());
+        let pool = |addr| Pool { addr, protocol, tls: number };
         let node = |address: &Address| Node {
             addr: address.addr,
+            unix: address.unix.clone(),
             authority: Arc::clone(&address.authority),
-            label: address.addr.to_string().into(),
+            label: match &address.unix {
+                Some(path) => format!("unix:{}", path.display()).into(),
+                None => address.addr.to_string().into(),
+            },
             weight: address.weight,
             priority: address.priority,
-            pool: self.pool_slots.acquire(&address.addr),
+            pool: self.pool_slots.acquire(&pool(address.addr)),
         };
         let nodes: Vec<Node> = addresses.iter().map(node).collect();
         let pass_host = match (config.pass_host, &config.upstream_host) {
@@ -147,10 +186,16 @@ impl Builder {
             nodes,
             retry_timeout: config.retry_deadline(),
             timeout: config.timeout.map_or_else(Timeouts::default, |t| t.compile()),
-            keepalive: config.keepalive_pool.map_or_else(KeepalivePool::default, |p| p.compile()),
+            keepalive: match (config.proxy_protocol, config.keepalive_pool) {
+                (Some(_), _) => KeepalivePool { size: 0, ..KeepalivePool::default() },
+                (None, pool) => pool.map_or_else(KeepalivePool::default, |p| p.compile()),
+            },
+            proxy_protocol: config.proxy_protocol,
             passive: checks
                 .and_then(|checks| checks.passive.as_ref())
                 .map(|passive| Arc::new(Criteria::passive(passive))),
+            tls,
+            protocol,
         }
     }
 }

@@ -125,7 +125,7 @@ impl Checker {
 }
 
 fn node(target: &TargetView) -> Value {
-    let (ip, counters) = (target.addr.ip().to_string(), target.counters);
+    let (ip, counters) = (target.ip(), target.counters);
     let mut node = json!({
         "hostname": target.hostname.as_deref().unwrap_or(&ip),
         "port": target.addr.port(),

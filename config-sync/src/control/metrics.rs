@@ -104,6 +104,11 @@ fn modify_indexes(state: &state::State) -> Vec<(String, u64)> {
     indexes
 }
 
+/// A text as the value of a label.
+fn label(text: &str) -> String {
+    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
+}
+
 /// A page of metrics.
 #[derive(Default)]
 struct Page {
@@ -122,11 +127,11 @@ impl Page {
         let _ = writeln!(self.text, "# TYPE {name} gauge");
         for checker in plane.health.views() {
             let shown = dump::shown_key(plane, &owner(&checker.upstream));
-            let shown = shown.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
+            let shown = label(&shown);
             let mut written = HashSet::default();
             // Nodes that are told apart by their names only have one series.
             for target in checker.targets.iter().filter(|target| written.insert(target.addr)) {
-                let (ip, port) = (target.addr.ip(), target.addr.port());
+                let (ip, port) = (label(&target.ip()), target.addr.port());
                 let up = u8::from(target.state.is_up());
                 let labels = format!("name=\"{shown}\",ip=\"{ip}\",port=\"{port}\"");
                 let _ = writeln!(self.text, "{name}{{{labels}}} {up}");

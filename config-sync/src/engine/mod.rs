@@ -190,6 +190,7 @@ impl Engine {
             source_revision: state.revision,
             router,
             health: self.health.take_health(),
+            certificates: self.compiler.certificates(),
         };
         let (revision, source) = (snapshot.revision, snapshot.source_revision);
         self.publisher.publish(Arc::new(snapshot));
@@ -228,6 +229,7 @@ pub fn snapshot_of(rules: Arc<Rules>, resources: Vec<Resource>) -> (Snapshot, Ve
             revision: 1,
             source_revision: 1,
             router: compiler.router(),
+            certificates: compiler.certificates(),
             ..Snapshot::default()
         },
         problems,

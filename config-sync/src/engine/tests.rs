@@ -1,3 +1,5 @@
+mod tls;
+
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;

@@ -33,7 +33,7 @@ pub(super) fn transition(
     outcome: Outcome,
     why: Why<'_>,
 ) {
-    let (node, host, by) = (place.addr, &*place.name, why.by);
+    let (node, host, by) = (place, &*place.name, why.by);
     let reason = Reason { event, limit, outcome, error: why.error };
     let (from_up, to_up) = (from.is_up(), to.is_up());
     let (from, to) = (from.as_str(), to.as_str());

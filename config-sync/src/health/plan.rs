@@ -1,7 +1,8 @@
 //! `checks` of an upstream in the form that probes use.
 
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -88,12 +89,14 @@ impl Plan {
     /// Where a node is probed, and by which name.
     pub(super) fn place(&self, upstream: &Upstream, node: &Node) -> Place {
         let mut addr = node.addr;
-        addr.set_port(self.port.unwrap_or_else(|| node.addr.port()));
+        if let (Some(port), None) = (self.port, &node.unix) {
+            addr.set_port(port);
+        }
         let name = match (&self.host, &upstream.pass_host) {
             (Some(host), _) | (None, PassHost::Rewrite(host)) => Arc::clone(host),
             _ => host_of(&node.authority).into(),
         };
-        Place { addr, name }
+        Place { addr, unix: node.unix.clone(), name }
     }
 
     /// The bytes that a node is sent.
@@ -113,8 +116,20 @@ impl Plan {
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(super) struct Place {
     pub(super) addr: SocketAddr,
+    /// The Unix domain socket that `addr` stands for.
+    pub(super) unix: Option<Arc<Path>>,
     /// For `Host` and SNI; an IPv6 address is in brackets.
     pub(super) name: Arc<str>,
+}
+
+impl fmt::Display for Place {
+    /// Where it is.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.unix {
+            Some(path) => write!(f, "unix:{}", path.display()),
+            None => self.addr.fmt(f),
+        }
+    }
 }
 
 impl Place {
@@ -269,7 +284,8 @@ mod tests {
     #[test]
     fn certificates_are_asked_for_by_name() {
         let name = |name: &str| {
-            let place = Place { addr: "127.0.0.1:443".parse().unwrap(), name: name.into() };
+            let addr = "127.0.0.1:443".parse().unwrap();
+            let place = Place { addr, unix: None, name: name.into() };
             place.server_name().to_str().into_owned()
         };
         let cases = [

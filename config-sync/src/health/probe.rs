@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,8 +10,9 @@ use osmia_core::health::Outcome;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::{BodyLength, ResponseHead};
 use osmia_core::limits::HttpLimits;
+use osmia_core::proxy_protocol::{self, Version};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::ServerName;
 
@@ -33,6 +35,10 @@ pub(super) struct Job {
     pub(super) checker: Arc<str>,
     pub(super) plan: Arc<Plan>,
     pub(super) addr: SocketAddr,
+    /// The Unix domain socket that `addr` stands for.
+    pub(super) unix: Option<Arc<Path>>,
+    /// The header that the node expects first.
+    pub(super) proxy_protocol: Option<Version>,
     pub(super) request: Arc<[u8]>,
     /// For TLS.
     pub(super) name: Option<ServerName<'static>>,
@@ -88,7 +94,22 @@ fn is_local(error: &io::Error) -> bool {
 
 /// Connects and asks; says in `answer` what it is as soon as it is known.
 async fn attempt(job: &Job, tls: &Tls, answer: &mut Option<Outcome>) -> Result<(), Trouble> {
-    let stream = TcpStream::connect(job.addr).await?;
+    match &job.unix {
+        Some(path) => talk(UnixStream::connect(path).await?, job, tls, answer).await,
+        None => talk(TcpStream::connect(job.addr).await?, job, tls, answer).await,
+    }
+}
+
+/// Asks on a connection.
+async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
+    mut stream: S,
+    job: &Job,
+    tls: &Tls,
+    answer: &mut Option<Outcome>,
+) -> Result<(), Trouble> {
+    if let Some(version) = job.proxy_protocol {
+        stream.write_all(proxy_protocol::local(version).as_bytes()).await?;
+    }
     match (job.plan.protocol, &job.name) {
         (Protocol::Tcp, _) => {
             *answer = Some(Outcome::Connected);

@@ -133,6 +133,8 @@ impl Registry {
                 checker: Arc::clone(&target.checker),
                 plan: Arc::clone(&checker.plan),
                 addr: target.place.addr,
+                unix: target.place.unix.clone(),
+                proxy_protocol: checker.upstream.proxy_protocol,
                 request: Arc::clone(&target.request),
                 name: target.server_name.clone(),
             });
@@ -202,6 +204,7 @@ impl Registry {
             let ip = target.place.addr.ip();
             TargetView {
                 addr: target.place.addr,
+                unix: target.place.unix.clone(),
                 hostname: checker.plan.host.clone(),
                 host_header: (**name != *ip.to_string()).then(|| Arc::clone(name)),
                 state: target.tracker.state(),

@@ -4,15 +4,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use osmia_core::tls::{AnyServer, provider};
 use tokio::sync::OnceCell;
 use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::client::Resumption;
-use tokio_rustls::rustls::crypto::ring;
-use tokio_rustls::rustls::pki_types::CertificateDer;
-use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
-use crate::any_certificate::AnyCertificate;
+use crate::trusted;
 
 /// What is needed for TLS with nodes; prepared when the first probe needs it.
 #[derive(Debug)]
@@ -54,31 +52,18 @@ impl Tls {
 }
 
 fn verifying(trusted: Option<&Path>) -> io::Result<ClientConfig> {
-    let authorities = match trusted {
-        Some(path) => {
-            CertificateDer::pem_file_iter(path).and_then(Iterator::collect).map_err(|error| {
-                let path = path.display();
-                io::Error::other(format!("apisix.ssl.ssl_trusted_certificate: {path}: {error}"))
-            })?
-        }
-        None => rustls_native_certs::load_native_certs().certs,
-    };
-    let mut roots = RootCertStore::empty();
-    let (added, _) = roots.add_parsable_certificates(authorities);
-    if added == 0 {
-        tracing::warn!("no certificate authority is known: no HTTPS health check can succeed");
-    }
-    let builder = ClientConfig::builder_with_provider(ring::default_provider().into())
+    let roots = trusted::roots(trusted)?;
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
     Ok(for_probes(builder.with_root_certificates(roots).with_no_client_auth()))
 }
 
 fn trusting() -> io::Result<ClientConfig> {
-    let builder = ClientConfig::builder_with_provider(ring::default_provider().into())
+    let builder = ClientConfig::builder_with_provider(provider())
         .with_safe_default_protocol_versions()
         .map_err(io::Error::other)?;
-    let verifier = Arc::new(AnyCertificate::new());
+    let verifier = Arc::new(AnyServer);
     let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
     Ok(for_probes(builder.with_no_client_auth()))
 }

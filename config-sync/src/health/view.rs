@@ -1,6 +1,7 @@
 //! What the Control API and the metrics show of checkers.
 
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 
 use osmia_core::health::{Counters, State};
@@ -19,6 +20,8 @@ pub struct CheckerView {
 pub struct TargetView {
     /// Where it is probed.
     pub addr: SocketAddr,
+    /// The Unix domain socket that `addr` stands for.
+    pub unix: Option<Arc<Path>>,
     /// `checks.active.host`.
     pub hostname: Option<Arc<str>>,
     /// The `Host` of a probe, when it is not the address.
@@ -27,4 +30,14 @@ pub struct TargetView {
     pub state: State,
     /// What is counted.
     pub counters: Counters,
+}
+
+impl TargetView {
+    /// Its address as it is shown: without port, or `unix:/path`.
+    pub fn ip(&self) -> String {
+        match &self.unix {
+            Some(path) => format!("unix:{}", path.display()),
+            None => self.addr.ip().to_string(),
+        }
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use ipnet::IpNet;
-use osmia_core::settings::{AdminKey, AdminRole, AdminSettings, AdminTls, Listener};
+use osmia_core::settings::{AdminKey, AdminRole, AdminSettings, AdminTls, ListenAddr, Listener};
 use serde_json::Value;
 
 use super::listen::{self, PORT_MAX};
@@ -145,8 +145,12 @@ pub(super) fn no_conflicts(
     listeners: &[Listener],
     servers: &[(&str, Option<SocketAddr>)],
 ) -> Result<(), KeyError> {
-    let mut taken: Vec<(&str, SocketAddr)> =
-        listeners.iter().map(|listener| ("apisix.node_listen", listener.addr)).collect();
+    let traffic = |listener: &Listener| match &listener.addr {
+        ListenAddr::Tcp(addr) if listener.tls => Some(("apisix.ssl.listen", *addr)),
+        ListenAddr::Tcp(addr) => Some(("apisix.node_listen", *addr)),
+        ListenAddr::Unix(_) => None,
+    };
+    let mut taken: Vec<(&str, SocketAddr)> = listeners.iter().filter_map(traffic).collect();
     for (key, addr) in servers {
         let Some(addr) = *addr else { continue };
         if let Some((other, _)) = taken.iter().find(|(_, other)| overlap(*other, addr)) {

@@ -10,6 +10,20 @@ const USED: &[&str] = &[
     "apisix.node_listen[].ip",
     "apisix.node_listen[].port",
     "apisix.node_listen[].access_log",
+    "apisix.node_listen[].unix",
+    "apisix.node_listen[].proxy_protocol",
+    "apisix.ssl.enable",
+    "apisix.ssl.listen",
+    "apisix.ssl.listen[].ip",
+    "apisix.ssl.listen[].port",
+    "apisix.ssl.listen[].enable_http3",
+    "apisix.ssl.listen[].access_log",
+    "apisix.ssl.listen[].unix",
+    "apisix.ssl.listen[].proxy_protocol",
+    "apisix.proxy_protocol.listen_http_port",
+    "apisix.proxy_protocol.listen_https_port",
+    "apisix.enable_http2",
+    "apisix.trusted_addresses",
     "apisix.enable_ipv6",
     "apisix.dns_resolver",
     "apisix.dns_resolver_valid",
@@ -25,6 +39,11 @@ const USED: &[&str] = &[
     "apisix.data_encryption.enable_encrypt_fields",
     "apisix.data_encryption.keyring",
     "apisix.disable_upstream_healthcheck",
+    "apisix.enable_http2",
+    "apisix.ssl.fallback_sni",
+    "apisix.ssl.ssl_ciphers",
+    "apisix.ssl.ssl_protocols",
+    "apisix.ssl.ssl_session_tickets",
     "apisix.ssl.ssl_trusted_certificate",
     "apisix.enable_dev_mode",
     "apisix.enable_server_tokens",
@@ -82,6 +101,7 @@ const USED: &[&str] = &[
     "plugins",
     "osmia.data_dir",
     "osmia.history.keep",
+    "osmia.ssl_session_cache",
     "osmia.embedded.seed",
     "osmia.etcd.accept_empty",
     "osmia.unknown_plugins",
@@ -89,6 +109,7 @@ const USED: &[&str] = &[
     "osmia.cores",
     "osmia.pin",
     "osmia.driver",
+    "osmia.proxy_protocol.trusted",
     "osmia.keepalive_requests",
     "osmia.limits.request_line_bytes",
     "osmia.limits.head_bytes",
@@ -105,24 +126,17 @@ const USED: &[&str] = &[
 /// use, with everything below them.
 const UNUSED: &[&str] = &[
     "apisix.disable_sync_configuration_during_start",
-    "apisix.enable_http2",
     "apisix.enable_reuseport",
     "apisix.extra_lua_cpath",
     "apisix.extra_lua_path",
     "apisix.lru",
     "apisix.lua_module_hook",
     "apisix.proxy_cache",
-    "apisix.proxy_protocol",
+    "apisix.proxy_protocol.enable_tcp_pp",
+    "apisix.proxy_protocol.enable_tcp_pp_to_upstream",
     "apisix.router.ssl",
-    "apisix.ssl.enable",
-    "apisix.ssl.fallback_sni",
-    "apisix.ssl.listen",
-    "apisix.ssl.ssl_ciphers",
-    "apisix.ssl.ssl_protocols",
-    "apisix.ssl.ssl_session_tickets",
     "apisix.stream_proxy",
     "apisix.tracing",
-    "apisix.trusted_addresses",
     "apisix.worker_startup_time_threshold",
     "nginx_config.enable_cpu_affinity",
     "nginx_config.envs",
@@ -175,11 +189,11 @@ const UNUSED: &[&str] = &[
 /// values that ask for what Osmia does anyway. Any other value is worth a warning.
 const ACTING: &[(&str, &[&str])] = &[
     ("apisix.proxy_mode", &["http"]),
-    ("apisix.proxy_protocol", &[]),
+    ("apisix.proxy_protocol.enable_tcp_pp", &["false"]),
+    ("apisix.proxy_protocol.enable_tcp_pp_to_upstream", &["false"]),
     ("apisix.stream_proxy", &[]),
-    ("apisix.trusted_addresses", &[]),
     ("nginx_config.http.real_ip_from", &["[\"127.0.0.1\",\"unix:\"]"]),
-    ("nginx_config.http.real_ip_header", &["X-Real-IP"]),
+    ("nginx_config.http.real_ip_header", &["X-Real-IP", "proxy_protocol"]),
     ("nginx_config.http.real_ip_recursive", &["off", "false"]),
     ("nginx_config.http.underscores_in_headers", &["on", "true"]),
     ("nginx_config.http.upstream.keepalive", &["320"]),
@@ -321,14 +335,14 @@ mod tests {
     #[test]
     fn keys_of_apisix_are_known_with_all_below() {
         let document = json!({
-            "apisix": {"ssl": {"listen": [{"port": 9443}]}, "enable_admin": true, "status": false},
+            "apisix": {"ssl": {"listen": [{"port": 9443}], "ssl_ciphers": "x"}, "enable_admin": true, "status": false},
             "plugin_attr": {"prometheus": {"any": {"thing": 1}}},
             "deployment": {"admin": {"admin_key": [{"name": "a"}], "enable_admin_ui": true}},
             "plugins": ["a"],
         });
         let checked = check(&document);
         assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
-        let unused = ["apisix.ssl.listen", "deployment.admin.enable_admin_ui", "plugin_attr"];
+        let unused = ["apisix.ssl.ssl_ciphers", "deployment.admin.enable_admin_ui", "plugin_attr"];
         assert_eq!(checked.unused, unused);
     }
 
@@ -343,14 +357,14 @@ mod tests {
         });
         assert!(warnings(&defaults).is_empty(), "{:?}", warnings(&defaults));
         let document = json!({
-            "apisix": {"proxy_mode": "stream", "trusted_addresses": ["10.0.0.0/8"]},
+            "apisix": {"proxy_mode": "stream", "proxy_protocol": {"enable_tcp_pp": true}},
             "nginx_config": {"http": {"upstream": {"keepalive": 64}},
                 "main_configuration_snippet": "daemon on;"},
         });
         let text = warnings(&document).join("\n");
         for part in [
             "apisix.proxy_mode: \"stream\" is not supported yet by this version, ignored",
-            "apisix.trusted_addresses: \"[\"10.0.0.0/8\"]\" is not supported",
+            "apisix.proxy_protocol.enable_tcp_pp: \"true\" is not supported",
             "nginx_config.http.upstream.keepalive: \"64\" is not",
             "nginx_config.main_configuration_snippet: \"daemon on;\"",
         ] {

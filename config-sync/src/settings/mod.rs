@@ -16,6 +16,7 @@ mod listen;
 mod provider;
 mod read;
 mod resources;
+mod tls;
 mod units;
 
 use std::io;
@@ -247,6 +248,8 @@ fn read_settings(
     let dns = dns::names(&apisix, warnings)?;
     Ok(Settings {
         listeners: listeners(&apisix, role, warnings)?,
+        proxy_protocol_trusted: listen::networks(&osmia.get("proxy_protocol")?.get("trusted")?)?,
+        trusted_addresses: listen::networks(&apisix.get("trusted_addresses")?)?,
         workers: workers(&apisix, &nginx, &osmia)?,
         driver: osmia.get("driver")?.choice(&DRIVERS, Driver::Auto)?,
         limits: http_limits(&osmia.get("limits")?)?,
@@ -263,6 +266,7 @@ fn read_settings(
         client_max_body_bytes: http.get("client_max_body_size")?.size(0)?,
         health_checks: !apisix.get("disable_upstream_healthcheck")?.boolean(false)?,
         trusted_certificates: etcd::trusted(root)?,
+        tls: tls::settings(root, warnings)?,
         provider: provider::provider(root, role, origin)?,
         resources: resources::settings(root)?,
         data_dir: osmia.get("data_dir")?.path_value("data")?,

@@ -5,6 +5,8 @@ use super::*;
 mod admin;
 mod deployment;
 mod dns;
+mod listen;
+mod tls;
 
 fn env(name: &str) -> Option<String> {
     (name == "TEST_PORT").then(|| "9999".to_owned())
@@ -24,7 +26,7 @@ fn error(text: &str) -> String {
 
 fn addresses(text: &str) -> Vec<(String, bool)> {
     let listeners = settings_of(text).listeners;
-    listeners.into_iter().map(|l| (l.addr.to_string(), l.optional)).collect()
+    listeners.into_iter().filter(|l| !l.tls).map(|l| (l.addr.to_string(), l.optional)).collect()
 }
 
 /// `addresses`, for comparison.
@@ -87,7 +89,7 @@ fn node_listen_in_all_forms() {
     assert_eq!(addresses(text), expected(&three));
     let text = "apisix: {node_listen: [{port: 80, access_log: false}, 81], enable_ipv6: false}";
     let logged: Vec<bool> = settings_of(text).listeners.iter().map(|l| l.access_log).collect();
-    assert_eq!(logged, [false, true]);
+    assert_eq!(logged, [false, true, true]);
 }
 
 #[test]
@@ -268,7 +270,7 @@ fn error_log_in_all_forms() {
 
 #[test]
 fn warnings_name_the_file() {
-    let loaded = read("apisix: {nodelisten: 1, ssl: {enable: true}}").unwrap();
+    let loaded = read("apisix: {nodelisten: 1, ssl: {ssl_ciphers: x}}").unwrap();
     assert_eq!(loaded.warnings, ["dir/config.yaml: apisix.nodelisten: unknown key, ignored"]);
-    assert_eq!(loaded.unused, ["apisix.ssl.enable"]);
+    assert_eq!(loaded.unused, ["apisix.ssl.ssl_ciphers"]);
 }

@@ -104,6 +104,7 @@ async fn prepare(
     };
     let servers = Servers::start(settings, &plane, file, workers)?;
     let mut compiler = Compiler::new(rules);
+    compiler.set_tls(&settings.tls, settings.trusted_certificates.clone());
     if !settings.health_checks {
         compiler.disable_checks();
     }

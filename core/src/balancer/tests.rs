@@ -13,6 +13,7 @@ pub(super) fn nodes_with(weights: &[(u32, i32)]) -> Vec<Node> {
     let node = |(index, (weight, priority)): (usize, &(u32, i32))| {
         let addr = SocketAddr::from(([127, 0, 0, 1], 1000 + index as u16));
         Node {
+            unix: None,
             addr,
             authority: "a".into(),
             label: addr.to_string().into(),

@@ -11,7 +11,7 @@
 mod compile;
 mod condition;
 pub(crate) mod number;
-mod pattern;
+pub(crate) mod pattern;
 mod pcre;
 #[cfg(test)]
 mod tests;

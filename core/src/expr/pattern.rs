@@ -12,11 +12,11 @@ const SIZE_LIMIT: usize = 1 << 20;
 
 /// A compiled regular expression, or one that cannot be compiled and matches nothing.
 #[derive(Debug, Clone)]
-pub(super) struct Pattern(Option<Box<Regex>>);
+pub(crate) struct Pattern(Option<Box<Regex>>);
 
 impl Pattern {
     /// Compiles `text`; the error says what is wrong with it.
-    pub(super) fn compile(text: &str, ignore_case: bool) -> Result<Self, String> {
+    pub(crate) fn compile(text: &str, ignore_case: bool) -> Result<Self, String> {
         let translated = pcre::translate(text);
         let build = |mode| {
             RegexBuilder::new(&translated)
@@ -35,12 +35,12 @@ impl Pattern {
     }
 
     /// What APISIX makes of an invalid expression when it matches: an error, thus no match.
-    pub(super) fn invalid() -> Self {
+    pub(crate) fn invalid() -> Self {
         Self(None)
     }
 
     /// Whether it is found in `text`.
-    pub(super) fn is_match(&self, text: &[u8]) -> bool {
+    pub(crate) fn is_match(&self, text: &[u8]) -> bool {
         self.0.as_ref().is_some_and(|regex| regex.is_match(text).unwrap_or(false))
     }
 }

@@ -2,6 +2,7 @@
 
 use super::model::{Model, show};
 use super::{Input, Outcome};
+use crate::forwarded::Trust;
 use crate::http1::response::Asked;
 use crate::http1::write::{self, ConnectionField, RequestRewrite, ResponseRewrite};
 use crate::http1::{BodyLength, Field, HeadError, Known, RequestHead, ResponseHead};
@@ -107,6 +108,7 @@ fn forward_request(head: &RequestHead, buf: &[u8]) -> Vec<u8> {
         client_ip: b"192.0.2.1",
         scheme: b"http",
         server_port: b"9080",
+        trust: Trust::Unset,
         upgrade: true,
     };
     let mut out = Vec::new();

@@ -10,11 +10,13 @@ mod expressions;
 mod heads;
 mod model;
 mod paths;
+mod proxy_protocol;
 
 pub use bodies::chunked;
 pub use expressions::{body_vars, expression};
 pub use heads::{request_head, response_head};
 pub use paths::path;
+pub use proxy_protocol::proxy_protocol;
 
 use crate::limits::HttpLimits;
 
@@ -39,13 +41,14 @@ pub struct Target {
 }
 
 /// All fuzz targets.
-pub const TARGETS: [Target; 6] = [
+pub const TARGETS: [Target; 7] = [
     Target { name: "request_head", run: request_head },
     Target { name: "response_head", run: response_head },
     Target { name: "chunked", run: chunked },
     Target { name: "path", run: path },
     Target { name: "expression", run: expression },
     Target { name: "body_vars", run: body_vars },
+    Target { name: "proxy_protocol", run: proxy_protocol },
 ];
 
 /// Must fail under any fuzzer worth its name: it claims that no request head is ever accepted once

@@ -212,7 +212,7 @@ fn expect(byte: u8, wanted: u8) -> Result<(), BodyError> {
 
 /// Framing, routing, authentication and the form of the content must be known before the body
 /// (RFC 9110, section 6.5.1). A reader that merges trailers into the head must not be misled.
-fn is_forbidden_trailer(name: &[u8]) -> bool {
+pub fn is_forbidden_trailer(name: &[u8]) -> bool {
     const OTHERS: [&str; 9] = [
         "authorization",
         "cache-control",

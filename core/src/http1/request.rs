@@ -27,6 +27,8 @@ pub struct RequestHead {
     pub host: Span,
     /// HTTP/1.1, not 1.0.
     pub http11: bool,
+    /// It came over HTTP/2, and was written down as HTTP/1.1; set by whoever did that.
+    pub http2: bool,
     /// All fields in order.
     pub fields: Vec<Field>,
     /// How the body is delimited.

@@ -8,6 +8,7 @@ use super::body::BodyLength;
 use super::fields::{Field, Known, is_plain_framing};
 use super::request::{RequestHead, split_port};
 use super::response::ResponseHead;
+use crate::forwarded::Trust;
 
 /// Where a head is written.
 pub trait Sink {
@@ -35,7 +36,10 @@ pub struct RequestRewrite<'a> {
     pub client_ip: &'a [u8],
     /// `http` or `https`: `X-Forwarded-Proto`.
     pub scheme: &'a [u8],
-    /// The listener's port: `X-Forwarded-Port` unless `Host` names one.
+    /// What the client's own `X-Forwarded-*` and `Forwarded` are worth.
+    pub trust: Trust,
+    /// The listener's port: `X-Forwarded-Port` unless `Host` names one. Empty: it has none, and the
+    /// field is left out.
     pub server_port: &'a [u8],
     /// Pass the request for an Upgrade on.
     pub upgrade: bool,
@@ -56,21 +60,7 @@ pub fn request_head(
     out.put(b"\r\nX-Real-IP: ");
     out.put(rewrite.client_ip);
     out.put(b"\r\nX-Forwarded-For: ");
-    for field in request.fields.iter().filter(|field| field.known == Known::XForwardedFor) {
-        if !field.value.is_empty() {
-            out.put(field.value.get(buf));
-            out.put(b", ");
-        }
-    }
-    out.put(rewrite.client_ip);
-    out.put(b"\r\nX-Forwarded-Proto: ");
-    out.put(rewrite.scheme);
-    let host = request.host.get(buf);
-    out.put(b"\r\nX-Forwarded-Host: ");
-    out.put(host);
-    out.put(b"\r\nX-Forwarded-Port: ");
-    out.put(split_port(host).1.filter(|port| !port.is_empty()).unwrap_or(rewrite.server_port));
-    out.put(b"\r\n");
+    put_forwarded(out, request, buf, rewrite);
     let upgrade = rewrite.upgrade && request.upgrade;
     if upgrade {
         out.put(b"Connection: upgrade\r\n");
@@ -82,8 +72,8 @@ pub fn request_head(
         | Known::XForwardedFor
         | Known::XForwardedProto
         | Known::XForwardedHost
-        | Known::XForwardedPort
-        | Known::Forwarded => false,
+        | Known::XForwardedPort => false,
+        Known::Forwarded => rewrite.trust == Trust::Trusted,
         Known::Upgrade => upgrade,
         Known::ContentLength | Known::TransferEncoding => {
             !request.odd_framing || is_plain_framing(field, buf)
@@ -92,6 +82,42 @@ pub fn request_head(
     });
     if request.odd_framing {
         put_odd_framing(out, &request.fields, buf, |_| true);
+    }
+    out.put(b"\r\n");
+}
+
+/// The rest of the line of `X-Forwarded-For`, and the lines of `-Proto`, `-Host` and `-Port`.
+#[inline]
+fn put_forwarded(
+    out: &mut impl Sink,
+    request: &RequestHead,
+    buf: &[u8],
+    rewrite: &RequestRewrite<'_>,
+) {
+    let trust = rewrite.trust;
+    let is_chain = |field: &&Field| field.known == Known::XForwardedFor && trust.keeps_chain();
+    for field in request.fields.iter().filter(is_chain) {
+        if !field.value.is_empty() {
+            out.put(field.value.get(buf));
+            out.put(b", ");
+        }
+    }
+    out.put(rewrite.client_ip);
+    out.put(b"\r\nX-Forwarded-Proto: ");
+    if !trust.put_sent(out, request, buf, Known::XForwardedProto) {
+        out.put(rewrite.scheme);
+    }
+    let host = request.host.get(buf);
+    out.put(b"\r\nX-Forwarded-Host: ");
+    if !trust.put_sent(out, request, buf, Known::XForwardedHost) {
+        out.put(host);
+    }
+    let port = split_port(host).1.filter(|port| !port.is_empty()).unwrap_or(rewrite.server_port);
+    if trust == Trust::Trusted || !port.is_empty() {
+        out.put(b"\r\nX-Forwarded-Port: ");
+        if !trust.put_sent(out, request, buf, Known::XForwardedPort) {
+            out.put(port);
+        }
     }
     out.put(b"\r\n");
 }

@@ -8,6 +8,7 @@ const REWRITE: RequestRewrite<'_> = RequestRewrite {
     client_ip: b"192.0.2.9",
     scheme: b"http",
     server_port: b"9080",
+    trust: Trust::Unset,
     upgrade: false,
 };
 
@@ -61,6 +62,43 @@ fn forwarded_addresses_are_appended_and_the_rest_replaced() {
          X-Forwarded-For: 1.1.1.1, 2.2.2.2, 3.3.3.3, 192.0.2.9\r\nX-Forwarded-Proto: http\r\n\
          X-Forwarded-Host: a\r\nX-Forwarded-Port: 9080\r\nA: b\r\n\r\n";
     assert_eq!(out, expected);
+}
+
+#[test]
+fn what_a_peer_says_of_others_counts_if_it_is_trusted() {
+    let all = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.1.1.1\r\nX-Forwarded-Proto: https\r\n\
+         X-Forwarded-Host: b\r\nX-Forwarded-Host:\r\nX-Forwarded-Host: c\r\nX-Forwarded-Port: 1\r\n\
+         Forwarded: for=b\r\n\r\n";
+    let start = "GET / HTTP/1.1\r\nHost: up.example\r\nX-Real-IP: 192.0.2.9\r\nX-Forwarded-For: ";
+    let with = |input, trust| {
+        let out = forward_with(input, &RequestRewrite { trust, ..REWRITE });
+        out.strip_prefix(start).unwrap_or_else(|| panic!("{out}")).to_owned()
+    };
+    assert_eq!(
+        with(all, Trust::Trusted),
+        "1.1.1.1, 192.0.2.9\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: b, c\r\n\
+         X-Forwarded-Port: 1\r\nForwarded: for=b\r\n\r\n"
+    );
+    let own = "192.0.2.9\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\
+         X-Forwarded-Port: 9080\r\n\r\n";
+    assert_eq!(with(all, Trust::Untrusted), own);
+    // What a trusted peer does not say, or leaves empty, is the gateway's.
+    let none = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto:\r\n\r\n";
+    assert_eq!(with(none, Trust::Trusted), own);
+}
+
+#[test]
+fn a_listener_without_a_port_forwards_none() {
+    let forward = |host: &str| {
+        let input = format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n");
+        let rewrite = RequestRewrite { server_port: b"", client_ip: b"unix:", ..REWRITE };
+        let out = forward_with(&input, &rewrite);
+        assert!(out.contains("\r\nX-Forwarded-For: unix:\r\n"), "{out}");
+        let lines = out.lines().filter_map(|line| line.strip_prefix("X-Forwarded-Port: "));
+        lines.map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(forward("a"), [""; 0]);
+    assert_eq!(forward("a:81"), ["81"]);
 }
 
 #[test]

@@ -25,7 +25,7 @@ fn hash(key: &[u8]) -> u64 {
 
 /// A map from byte strings to `V`.
 #[derive(Clone)]
-pub(super) struct HashTrie<V> {
+pub(crate) struct HashTrie<V> {
     root: Option<Arc<Node<V>>>,
 }
 
@@ -50,11 +50,11 @@ impl<V> Default for HashTrie<V> {
 }
 
 impl<V> HashTrie<V> {
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.root.is_none()
     }
 
-    pub(super) fn get(&self, key: &[u8]) -> Option<&V> {
+    pub(crate) fn get(&self, key: &[u8]) -> Option<&V> {
         let mut node = self.root.as_deref()?;
         let hash = hash(key);
         let mut shift = 0;
@@ -85,12 +85,12 @@ impl<V> Node<V> {
 
 impl<V: Clone + Default> HashTrie<V> {
     /// The value of `key`, to be changed; a default one is put there when there is none.
-    pub(super) fn entry(&mut self, key: &[u8]) -> &mut V {
+    pub(crate) fn entry(&mut self, key: &[u8]) -> &mut V {
         let root = self.root.get_or_insert_with(|| Arc::new(Node::EMPTY));
         Arc::make_mut(root).entry(key, hash(key), 0)
     }
 
-    pub(super) fn remove(&mut self, key: &[u8]) {
+    pub(crate) fn remove(&mut self, key: &[u8]) {
         // Nothing is copied for a key that is not there.
         if self.get(key).is_some()
             && let Some(root) = &mut self.root

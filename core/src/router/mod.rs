@@ -20,7 +20,7 @@
 
 mod candidates;
 mod conditions;
-mod hash_trie;
+pub(crate) mod hash_trie;
 mod host;
 mod method;
 mod pattern;

@@ -103,7 +103,7 @@ fn what_is_not_honoured_is_refused_unless_it_is_stored() {
     let lacking = [
         (Kind::Route, route(json!({"filter_func": "function() end"})), "\"filter_func\""),
         (Kind::Service, json!({"script": "return {} -- a"}), "\"script\""),
-        (Kind::Upstream, upstream(json!({"scheme": "https"})), "\"https\""),
+        (Kind::Upstream, upstream(json!({"scheme": "kafka"})), "\"kafka\""),
         (Kind::Upstream, upstream(json!({"type": "my_own"})), "\"my_own\""),
     ];
     for (kind, value, what) in lacking {

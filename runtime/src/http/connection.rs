@@ -1,5 +1,6 @@
 //! A client's connection: requests one after another.
 
+use std::fmt;
 use std::future::poll_fn;
 use std::io::{self, Write as _};
 use std::net::SocketAddr;
@@ -8,16 +9,22 @@ use std::rc::Rc;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
+use osmia_core::forwarded::Trust;
+use osmia_core::http2::CLIENT_PREFACE;
+use osmia_core::origin::{Origin, UNIX_CLIENT};
 use osmia_core::reply::Failure;
+use osmia_core::tls::TlsPeer;
 
 use super::attempts::Attempts;
 use super::exchange::{self, Disposition};
-use super::reply;
+use super::greet::{self, Greeted};
 use super::response::Delivery;
 use super::side::{self, wait_alone};
+use super::{proxied, reply};
 use crate::buf::{Buf, Class};
+use crate::http2::server;
 use crate::log::Record;
-use crate::net::{Conn, Net, Rx, Tx};
+use crate::net::{Conn, Net, Rx, Transport, Tx};
 use crate::worker::deadline::{Direction, SlotGuard};
 use crate::worker::upstreams::duration_ms;
 use crate::worker::{ListenerInfo, Scratch, Worker};
@@ -43,6 +50,15 @@ pub struct ClientAddr {
 }
 
 impl ClientAddr {
+    fn of(addr: SocketAddr, origin: Option<&Origin>) -> Self {
+        if origin.is_some_and(Origin::is_nameless) {
+            let mut text = [0; 46];
+            text[..UNIX_CLIENT.len()].copy_from_slice(UNIX_CLIENT);
+            return Self { addr, text, text_len: UNIX_CLIENT.len() as u8 };
+        }
+        Self::new(addr)
+    }
+
     fn new(addr: SocketAddr) -> Self {
         let mut text = [0; 46];
         let mut rest = &mut text[..];
@@ -62,6 +78,12 @@ impl ClientAddr {
     }
 }
 
+impl fmt::Display for ClientAddr {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.ip() == UNIX_CLIENT { f.write_str("unix:") } else { self.addr.fmt(f) }
+    }
+}
+
 /// The client's side of exchanges.
 pub struct Downstream<N: Net> {
     /// The transport.
@@ -70,8 +92,12 @@ pub struct Downstream<N: Net> {
     pub slot: SlotGuard,
     /// Who it is.
     pub client: ClientAddr,
+    /// What is special about the connection.
+    pub origin: Option<Rc<Origin>>,
     /// Where it was accepted.
     pub listener: Rc<ListenerInfo>,
+    /// Its TLS; `None`: it speaks without.
+    pub tls: Option<Rc<TlsPeer>>,
     /// Requests begun.
     pub requests: u32,
     /// Bytes of the next request that came early.
@@ -85,18 +111,29 @@ pub struct Downstream<N: Net> {
 
 impl<N: Net> Downstream<N> {
     /// A connection that was just accepted, or taken up again.
-    fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
+    pub fn new(worker: &Worker<N>, conn: Conn<N>, idle: Idle) -> Self {
         Self {
             conn,
             slot: idle.slot,
-            client: ClientAddr::new(idle.addr),
+            client: ClientAddr::of(idle.addr, idle.origin.as_deref()),
+            origin: idle.origin,
             listener: idle.listener,
+            tls: idle.tls,
             requests: idle.requests,
             early: None,
             eager_send: false,
             armed_tick: worker.clock.tick(),
             armed_in_tick: 0,
         }
+    }
+
+    /// The current task is the one to be woken.
+    pub async fn attach(&self) {
+        poll_fn(|cx| {
+            self.slot.attach(cx);
+            Poll::Ready(())
+        })
+        .await;
     }
 
     /// Begins to receive the next request, so that it can be cancelled when the connection turns
@@ -109,6 +146,17 @@ impl<N: Net> Downstream<N> {
         }
         self.armed_in_tick += 1;
         self.conn.rx.start(Buf::new(Class::Small), self.armed_in_tick <= BUSY_ARMS_PER_TICK);
+    }
+
+    /// What the client's own `X-Forwarded-*` are worth.
+    #[inline]
+    pub fn trust(&self, worker: &Worker<N>) -> Trust {
+        let Some(trusted) = &worker.settings.trusted_addresses else { return Trust::Unset };
+        let real = match &self.origin {
+            None => Some(self.client.addr),
+            Some(origin) => origin.peer,
+        };
+        Trust::of(Some(trusted), real.map(|real| real.ip()))
     }
 
     /// Whether the settings allow another request on this connection.
@@ -137,33 +185,85 @@ impl<N: Net> Downstream<N> {
 
 /// What is kept of a connection that waits without a buffer.
 pub struct Idle {
-    slot: SlotGuard,
-    addr: SocketAddr,
-    listener: Rc<ListenerInfo>,
-    requests: u32,
+    /// Its deadlines.
+    pub slot: SlotGuard,
+    /// The client.
+    pub addr: SocketAddr,
+    /// What is special about the connection.
+    pub origin: Option<Rc<Origin>>,
+    /// Where it was accepted.
+    pub listener: Rc<ListenerInfo>,
+    /// Its TLS; `None`: it speaks without.
+    pub tls: Option<Rc<TlsPeer>>,
+    /// Requests so far.
+    pub requests: u32,
+}
+
+impl Idle {
+    /// The same client, for one of its streams.
+    pub fn for_stream<N: Net>(&self, worker: &Worker<N>) -> Self {
+        Self {
+            slot: worker.deadlines.register(),
+            addr: self.addr,
+            origin: self.origin.clone(),
+            listener: Rc::clone(&self.listener),
+            tls: self.tls.clone(),
+            requests: self.requests - 1,
+        }
+    }
 }
 
 /// Takes up a connection that was accepted.
-pub fn accept<N: Net>(
+pub fn accept<N: Transport>(
     worker: &Rc<Worker<N>>,
     conn: Conn<N>,
     addr: SocketAddr,
     listener: Rc<ListenerInfo>,
 ) {
-    let idle = Idle { slot: worker.deadlines.register(), addr, listener, requests: 0 };
+    let slot = worker.deadlines.register();
+    let origin = listener.origin.clone();
+    let greeted = listener.tls || listener.proxy_protocol;
+    let idle = Idle { slot, addr, origin, listener, tls: None, requests: 0 };
     worker.stats.accepted.add(1);
     worker.stats.open.add(1);
-    start(worker, conn, idle);
+    if greeted {
+        worker.net.spawn(contained(Rc::clone(worker), greet(Rc::clone(worker), conn, idle)));
+    } else {
+        start(worker, conn, idle, None);
+    }
+}
+
+/// What comes before the first request. It is a task of its own, so that it takes no room in those
+/// of requests.
+async fn greet<N: Transport>(worker: Rc<Worker<N>>, mut conn: Conn<N>, idle: Idle) -> After<N> {
+    let (idle, early) = if idle.listener.proxy_protocol {
+        match proxied::open(&worker, &mut conn, idle).await {
+            Some(opened) => opened,
+            None => return After::Closed,
+        }
+    } else {
+        (idle, None)
+    };
+    if !idle.listener.tls {
+        return After::Serve(conn, idle, early);
+    }
+    match greet::run(&worker, conn, idle, early).await {
+        Some(Greeted { conn, idle, http2: true }) => After::Http2(conn, idle, Buf::none()),
+        Some(Greeted { conn, idle, http2: false }) => After::Serve(conn, idle, None),
+        None => After::Closed,
+    }
 }
 
 /// Runs `serve` as a task of its own, containing a panic to this connection.
-fn start<N: Net>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle) {
-    let task = serve(Rc::clone(worker), Downstream::new(worker, conn, idle));
+fn start<N: Transport>(worker: &Rc<Worker<N>>, conn: Conn<N>, idle: Idle, early: Option<Buf>) {
+    let mut down = Downstream::new(worker, conn, idle);
+    down.early = early;
+    let task = serve(Rc::clone(worker), down);
     worker.net.spawn(contained(Rc::clone(worker), task));
 }
 
-/// Ends the task on a panic, and counts it.
-async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+/// What `task` comes to; `None`: it ended in a panic, which is counted and told.
+pub async fn guarded<N: Net, T>(worker: &Worker<N>, task: impl Future<Output = T>) -> Option<T> {
     let mut task = std::pin::pin!(task);
     let outcome = poll_fn(|cx| {
         let poll = std::panic::AssertUnwindSafe(|| task.as_mut().poll(cx));
@@ -174,33 +274,54 @@ async fn contained<N: Net>(worker: Rc<Worker<N>>, task: impl Future<Output = Aft
         }
     })
     .await;
-    match outcome {
+    if outcome.is_none() {
+        worker.stats.panics.add(1);
+        tracing::error!(
+            worker = worker.id,
+            "a connection was ended by a panic in the gateway; this is a defect, please report it \
+             with the message above"
+        );
+    }
+    outcome
+}
+
+/// Runs a connection's task, and what follows it.
+async fn contained<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = After<N>>) {
+    match guarded(&worker, task).await {
         Some(After::Park(conn, idle)) => {
             let readable = Box::pin(N::park(conn));
             worker.net.spawn(parked(Rc::clone(&worker), readable, idle));
         }
-        Some(After::Closed) => worker.stats.open.sub(1),
-        None => {
-            worker.stats.panics.add(1);
-            worker.stats.open.sub(1);
-            tracing::error!(
-                worker = worker.id,
-                "a connection was ended by a panic in the gateway; this is a defect, please report \
-                 it with the message above"
-            );
+        Some(After::Serve(conn, idle, early)) => start(&worker, conn, idle, early),
+        Some(After::Http2(conn, idle, received)) => {
+            let task = server::serve(Rc::clone(&worker), conn, idle, received);
+            let net = &worker.net;
+            net.spawn(ended(Rc::clone(&worker), task));
         }
+        Some(After::Closed) | None => worker.stats.open.sub(1),
     }
+}
+
+/// Runs the task of a connection after which nothing follows.
+async fn ended<N: Transport>(worker: Rc<Worker<N>>, task: impl Future<Output = ()>) {
+    let _ = guarded(&worker, task).await;
+    worker.stats.open.sub(1);
 }
 
 /// What follows when the task of an active connection ends.
 enum After<N: Net> {
+    /// It waits without a buffer.
     Park(Conn<N>, Idle),
+    /// Requests may come; some bytes of the first one have come.
+    Serve(Conn<N>, Idle, Option<Buf>),
+    /// It speaks HTTP/2, and this much of it has come.
+    Http2(Conn<N>, Idle, Buf),
     Closed,
 }
 
 /// A connection without a buffer, until its client says something. Kept small: there may be very
 /// many.
-async fn parked<N: Net, F>(worker: Rc<Worker<N>>, mut readable: Pin<Box<F>>, idle: Idle)
+async fn parked<N: Transport, F>(worker: Rc<Worker<N>>, mut readable: Pin<Box<F>>, idle: Idle)
 where
     F: Future<Output = io::Result<Conn<N>>>,
 {
@@ -224,17 +345,13 @@ where
         .await
     };
     match woken {
-        Some(conn) => start(&worker, conn, idle),
+        Some(conn) => start(&worker, conn, idle, None),
         None => worker.stats.open.sub(1),
     }
 }
 
-async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
-    poll_fn(|cx| {
-        down.slot.attach(cx);
-        Poll::Ready(())
-    })
-    .await;
+async fn serve<N: Transport>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<N> {
+    down.attach().await;
     let mut scratch = worker.take_scratch();
     let after = loop {
         let disposition = match next_request(&worker, &mut down, &mut scratch).await {
@@ -243,9 +360,15 @@ async fn serve<N: Net>(worker: Rc<Worker<N>>, mut down: Downstream<N>) -> After<
                 refuse(&worker, &mut down, &mut scratch, failure, &buf).await
             }
             Next::Close => break After::Closed,
+            Next::Http2(received) => {
+                let Downstream { conn, slot, client, origin, listener, tls, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, origin, listener, tls, requests };
+                worker.give_scratch(scratch);
+                return After::Http2(conn, idle, received);
+            }
             Next::Park => {
-                let Downstream { conn, slot, client, listener, requests, .. } = down;
-                let idle = Idle { slot, addr: client.addr, listener, requests };
+                let Downstream { conn, slot, client, origin, listener, tls, requests, .. } = down;
+                let idle = Idle { slot, addr: client.addr, origin, listener, tls, requests };
                 worker.give_scratch(scratch);
                 return After::Park(conn, idle);
             }
@@ -278,6 +401,8 @@ enum Next {
     Request(Buf),
     /// What came is no acceptable head.
     Refused(Failure, Buf),
+    /// The client speaks HTTP/2 without having asked (RFC 9113, section 3.3).
+    Http2(Buf),
     /// The connection is over.
     Close,
     /// Nothing came for a tick.
@@ -300,6 +425,9 @@ async fn next_request<N: Net>(
     let limits = &worker.settings.limits;
     let mut waiting = false;
     loop {
+        if down.requests == 0 && down.listener.http2 && is_preface(buf.bytes()) {
+            return Next::Http2(buf);
+        }
         match scratch.request.parse(buf.bytes(), limits) {
             Ok(true) => return Next::Request(buf),
             Ok(false) => {}
@@ -324,6 +452,13 @@ async fn next_request<N: Net>(
             Ok(_) => return Next::Close,
         };
     }
+}
+
+/// Whether bytes are the beginning of HTTP/2, as far as that can be told: no request has the
+/// method.
+fn is_preface(bytes: &[u8]) -> bool {
+    const BEGINNING: usize = "PRI * HTTP/2.0\r\n\r\n".len();
+    bytes.starts_with(&CLIENT_PREFACE[..BEGINNING])
 }
 
 /// The first bytes of the next request. Meanwhile the last response may still be on its way out.
@@ -372,7 +507,7 @@ fn is_cancelled(error: &io::Error) -> bool {
 }
 
 /// Answers a head that is not accepted.
-async fn refuse<N: Net>(
+pub async fn refuse<N: Net>(
     worker: &Worker<N>,
     down: &mut Downstream<N>,
     scratch: &mut Scratch,
@@ -380,7 +515,7 @@ async fn refuse<N: Net>(
     buf: &Buf,
 ) -> Disposition {
     worker.stats.refused.add(1);
-    tracing::info!(client = %down.client.addr, "{failure}");
+    tracing::info!(client = %down.client, "{failure}");
     let reply = reply::build(worker, failure, true, false, "");
     let delivery = Delivery {
         status: failure.status(),
@@ -393,7 +528,9 @@ async fn refuse<N: Net>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests + 1,
+            tls: down.tls.as_deref(),
             request: &scratch.request,
             response: &scratch.response,
             buf: buf.bytes(),
@@ -447,7 +584,7 @@ async fn linger<N: Net>(worker: &Worker<N>, down: &mut Downstream<N>, most: u64)
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::net::tcp::Tcp;
+    use crate::net::Kernel;
 
     /// What an idle connection costs is these sizes, the boxes of the transport and the kernel's
     /// part; perf/results has the sum as measured.
@@ -458,11 +595,11 @@ mod tests {
 
     #[test]
     fn a_parked_connection_is_small() {
-        let waiting = future_size(|conn: Conn<Tcp>, (): (), (): ()| Tcp::park(conn));
-        let parked = future_size(|worker: Rc<Worker<Tcp>>, conn: Conn<Tcp>, idle: Idle| {
-            parked(worker, Box::pin(Tcp::park(conn)), idle)
+        let waiting = future_size(|conn: Conn<Kernel>, (): (), (): ()| Kernel::park(conn));
+        let parked = future_size(|worker: Rc<Worker<Kernel>>, conn: Conn<Kernel>, idle: Idle| {
+            parked(worker, Box::pin(Kernel::park(conn)), idle)
         });
-        let active = future_size(|worker: Rc<Worker<Tcp>>, down: Downstream<Tcp>, (): ()| {
+        let active = future_size(|worker: Rc<Worker<Kernel>>, down: Downstream<Kernel>, (): ()| {
             contained(Rc::clone(&worker), serve(worker, down))
         });
         println!("parked {parked} + {waiting} bytes, active {active} bytes");

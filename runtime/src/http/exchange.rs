@@ -1,21 +1,22 @@
 //! One request and its response.
 
 use std::future::Future;
-use std::io;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
 use osmia_core::health::Outcome;
+use osmia_core::http1::request::split_port;
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, RequestRewrite, Sink};
 use osmia_core::http1::{Body, BodyLength, RequestHead, ResponseHead};
 use osmia_core::reply::{Failure, Source};
 use osmia_core::request::{BodyState, RequestVariables, View};
 use osmia_core::router::{Hit, Matched};
-use osmia_core::snapshot::{Node, Snapshot, Upstream};
+use osmia_core::snapshot::{Node, Snapshot, Upstream, UpstreamProtocol};
 
 use super::attempts::Attempts;
 use super::balance::{self, Target};
+use super::connect::{self, Destination};
 use super::connection::Downstream;
 use super::prebody;
 use super::reply;
@@ -25,7 +26,7 @@ use super::tunnel;
 use super::upload::Upload;
 use crate::buf::{Buf, Class};
 use crate::log::{AccessLog, Record};
-use crate::net::{Net, Tx};
+use crate::net::{Transport, Tx};
 use crate::worker::upstreams::UpstreamConn;
 use crate::worker::{Scratch, Worker};
 
@@ -46,7 +47,7 @@ pub enum Disposition {
 }
 
 /// Serves the request whose head was parsed from `buf` into `scratch`.
-pub async fn run<N: Net>(
+pub async fn run<N: Transport>(
     worker: &Worker<N>,
     down: &mut Downstream<N>,
     scratch: &mut Scratch,
@@ -75,7 +76,9 @@ pub async fn run<N: Net>(
         log.write(&Record {
             client: &down.client,
             listener: &down.listener,
+            origin: down.origin.as_deref(),
             connection_requests: down.requests,
+            tls: down.tls.as_deref(),
             request: exchange.request,
             response: exchange.response,
             buf: buf.bytes(),
@@ -93,7 +96,7 @@ pub async fn run<N: Net>(
     disposition
 }
 
-struct Exchange<'a, 's, N: Net> {
+struct Exchange<'a, 's, N: Transport> {
     worker: &'a Worker<N>,
     request: &'a RequestHead,
     response: &'a mut ResponseHead,
@@ -107,7 +110,7 @@ struct Exchange<'a, 's, N: Net> {
     tunnelled: (u64, u64),
 }
 
-impl<'s, N: Net> Exchange<'_, 's, N> {
+impl<'s, N: Transport> Exchange<'_, 's, N> {
     async fn serve(
         &mut self,
         down: &mut Downstream<N>,
@@ -159,8 +162,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         buf: &mut Buf,
         snapshot: Option<&'s Snapshot>,
     ) -> Result<(Matched<'s>, u32), Failure> {
-        let router = &snapshot.ok_or(Failure::NoRoute)?.router;
+        let Snapshot { router, certificates, .. } = snapshot.ok_or(Failure::NoRoute)?;
         let mut view = self.view(down, buf)?;
+        view.admit(certificates)?;
         match router.find(&view, &mut ()) {
             Some(Hit::Matched(matched)) => return Ok((matched, balance::hash(matched, &mut view))),
             Some(Hit::NeedsBody) => {}
@@ -198,8 +202,11 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             client: down.client.addr,
             client_ip: down.client.ip(),
             listener: down.listener.addr,
+            origin: down.origin.as_deref(),
+            trust: down.trust(self.worker),
             hostname: &self.worker.settings.hostname,
             connection_requests: down.requests,
+            tls: down.tls.as_deref(),
         };
         View::new(head, &self.worker.settings.view).map_err(Failure::Path)
     }
@@ -279,7 +286,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
         failure.allows_retry()
             && !self.delivery.answered
             && !self.attempts.streamed
-            && (!self.attempts.sent || self.request.is_idempotent(buf.bytes()))
+            && (!self.attempts.sent
+                || failure == Failure::UpstreamRefused
+                || self.request.is_idempotent(buf.bytes()))
     }
 
     fn blame(&self, failure: Failure, upstream: &Upstream, node: &Node) {
@@ -297,14 +306,14 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     ) -> Result<Delivered, Failure> {
         self.attempts.node = Some(plan.node);
         self.attempts.sent = false;
-        let mut up = self.acquire(down, &plan).await?;
+        let mut up = self.acquire(down, buf, &plan).await?;
         self.attempts.connect_time = self.time_since_attempt();
         self.send_request(down, buf, &plan, &mut up);
         let (delivered, uploaded) = self.deliver(down, buf, &plan, &mut up).await?;
         self.attempts.status = self.delivery.status;
         if delivered.upgraded {
             self.tunnel(down, &mut up, &plan).await;
-        } else if delivered.upstream_reusable && uploaded {
+        } else if delivered.upstream_reusable && uploaded && !up.multiplexed {
             up.large = delivered.large;
             let now = self.worker.clock.now_ms();
             let (pool, limits) = (plan.node.pool, plan.target.upstream.keepalive);
@@ -317,10 +326,17 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
     async fn acquire(
         &mut self,
         down: &mut Downstream<N>,
+        buf: &Buf,
         plan: &Plan<'s>,
     ) -> Result<UpstreamConn<N>, Failure> {
+        let name = plan.target.upstream.tls.as_ref().map(|_| self.server_name(buf, plan));
+        let preamble = connect::preamble(plan.target.upstream, down);
+        let to = Destination { upstream: plan.target.upstream, node: plan.node, name };
+        let multiplexed = to.upstream.protocol != UpstreamProtocol::Http1;
         if !plan.fresh
-            && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool)
+            && preamble.is_none()
+            && !multiplexed
+            && let Some(kept) = self.worker.upstreams.borrow_mut().take(plan.node.pool, name)
         {
             self.attempts.reused = true;
             return Ok(kept);
@@ -337,12 +353,41 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             early: &mut down.early,
             slot: &down.slot,
         };
-        let mut connecting = pin!(self.worker.net.connect(plan.node.addr));
+        if multiplexed {
+            let mut opening = Box::pin(connect::stream(self.worker, to, preamble));
+            let opened =
+                wait(self.worker, &down.slot, &mut side, limit, |cx| opening.as_mut().poll(cx))
+                    .await?;
+            let (up, reused) = opened?;
+            self.attempts.reused = reused;
+            return Ok(up);
+        }
+        let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
             wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
                 .await?;
         self.worker.stats.connects.add(1);
-        connected.map(UpstreamConn::new).map_err(|error| connect_failure(&error))
+        let conn = connected.map_err(|error| connect::failure(&error))?;
+        if name.is_none() {
+            return Ok(UpstreamConn::new(conn));
+        }
+        // In a box: few requests need the room, and all would have it in their task.
+        let mut securing = Box::pin(connect::secure(conn, to));
+        let secured =
+            wait(self.worker, &down.slot, &mut side, limit, |cx| securing.as_mut().poll(cx))
+                .await?;
+        let mut up = UpstreamConn::new(secured?);
+        up.name = name.map(Into::into);
+        Ok(up)
+    }
+
+    /// What the node has to be by its certificate: the host it is asked for (nginx
+    /// `proxy_ssl_name`, as APISIX sets it up).
+    fn server_name<'b>(&self, buf: &'b Buf, plan: &Plan<'b>) -> &'b [u8]
+    where
+        's: 'b,
+    {
+        split_port(self.attempts.host(plan.node, self.request, buf.bytes())).0
     }
 
     /// Sends the rewritten head, and behind it what is there of the body.
@@ -358,8 +403,9 @@ impl<'s, N: Net> Exchange<'_, 's, N> {
             host: self.attempts.host(plan.node, self.request, bytes),
             target: None,
             client_ip: down.client.ip(),
-            scheme: b"http",
+            scheme: if down.tls.is_some() { b"https" } else { b"http" },
             server_port: down.listener.port.as_bytes(),
+            trust: down.trust(self.worker),
             upgrade: self.upgrades(plan),
         };
         let mut out = Buf::new(Class::Small);
@@ -525,13 +571,4 @@ struct Plan<'a> {
     target: Target<'a>,
     /// Do not use a kept connection.
     fresh: bool,
-}
-
-fn connect_failure(error: &io::Error) -> Failure {
-    const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
-    match error.raw_os_error() {
-        Some(code) if OUT_OF_RESOURCES.contains(&code) => Failure::Overload,
-        Some(libc::ETIMEDOUT) => Failure::ConnectTimeout,
-        _ => Failure::Connect,
-    }
 }

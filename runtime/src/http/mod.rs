@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! worker::thread accepts
+//!   ├─ [PROXY protocol header: proxied ─▶] [TLS: greet ─▶ its handshake]
 //!   └─ connection::serve ─ next head ─▶ exchange::run ─▶ … ─▶ next head, park, or close
 //!        │                                │
 //!        │ refused head ▶ reply           ├─ route: normalise, match            ▶ 404
@@ -18,9 +19,12 @@
 
 pub mod attempts;
 pub mod balance;
+pub mod connect;
 pub mod connection;
 pub mod exchange;
+pub mod greet;
 pub mod prebody;
+mod proxied;
 pub mod reply;
 pub mod response;
 pub mod side;

@@ -201,6 +201,9 @@ impl<N: Net> Relay<'_, N> {
         match result {
             Ok(received) if received > 0 => Ok(Some(buf)),
             Ok(_) => Ok(None),
+            Err(error) if is_head && error.kind() == std::io::ErrorKind::ConnectionRefused => {
+                Err(Failure::UpstreamRefused)
+            }
             Err(_) if is_head => Err(Failure::UpstreamClosed),
             Err(_) => Err(Failure::ResponseTruncated),
         }

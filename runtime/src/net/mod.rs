@@ -10,14 +10,26 @@
 //! never dropped while it may still deliver: bytes would be lost.
 
 pub mod sim;
+pub mod stack;
 pub mod tcp;
+pub mod tls;
 
+use std::cell::Ref;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use rustls::{ClientConfig, CommonState};
+
 use crate::buf::Buf;
+use crate::http2::stream::{StreamRx, StreamTx};
+use tls::handshake::{Choice, HandshakeError};
+
+/// What workers run on: the kernel's connections, with layers above them.
+pub type Kernel = stack::Stack<tcp::Tcp>;
 
 /// What a worker needs from the outside.
 pub trait Net: 'static {
@@ -29,12 +41,42 @@ pub trait Net: 'static {
     /// Opens a connection.
     fn connect(&self, addr: SocketAddr) -> impl Future<Output = io::Result<Conn<Self>>>;
 
+    /// Opens a connection to a Unix domain socket.
+    fn connect_unix(&self, path: &Path) -> impl Future<Output = io::Result<Conn<Self>>> {
+        let _ = path;
+        async { Err(io::ErrorKind::Unsupported.into()) }
+    }
+
     /// Waits until something can be received, holding no buffer meanwhile. Nothing may be under way
     /// in either direction.
     fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static;
 
     /// Runs `task` on this thread.
     fn spawn(&self, task: impl Future<Output = ()> + 'static);
+}
+
+/// A network on whose connections there may be layers.
+pub trait Transport: Net {
+    /// Shakes hands with a client of which `received` was received; see
+    /// [`tls::handshake::accept`].
+    fn secure<T>(
+        conn: Conn<Self>,
+        received: Buf,
+        choose: impl FnOnce(Option<&str>) -> Result<Choice<T>, HandshakeError>,
+    ) -> impl Future<Output = Result<(Conn<Self>, T), HandshakeError>>;
+
+    /// Shakes hands with a node that has to be `name`.
+    fn secure_upstream(
+        conn: Conn<Self>,
+        config: Arc<ClientConfig>,
+        name: &str,
+    ) -> impl Future<Output = Result<Conn<Self>, HandshakeError>>;
+
+    /// A stream of HTTP/2 as a connection.
+    fn stream(rx: StreamRx, tx: StreamTx) -> Conn<Self>;
+
+    /// What a connection's handshake has come to; `None`: it is not under TLS.
+    fn tls(conn: &Conn<Self>) -> Option<Ref<'_, CommonState>>;
 }
 
 /// Both halves of a connection.
@@ -49,7 +91,7 @@ pub struct Conn<N: Net + ?Sized> {
 pub type Done<T> = (io::Result<T>, Buf);
 
 /// The receiving half of a connection.
-pub trait Rx: 'static {
+pub trait Rx: Unpin + 'static {
     /// Begins to receive behind what `buf` holds. Nothing else may be under way.
     ///
     /// `cancelable`: [`park`](Self::park) may be called before it completes.
@@ -71,7 +113,7 @@ pub trait Rx: 'static {
 }
 
 /// The sending half of a connection.
-pub trait Tx: 'static {
+pub trait Tx: Unpin + 'static {
     /// Begins to send all of `buf`. Nothing else may be under way.
     ///
     /// The caller's task is not woken by its completion until [`poll`](Self::poll) has been called
@@ -87,9 +129,17 @@ pub trait Tx: 'static {
     /// Bytes that the transport has taken so far: tells a slow receiver from one that stands still.
     fn sent(&self) -> u64;
 
+    /// The local address of the connection; `None`: it has none that is known.
+    fn local_addr(&self) -> Option<SocketAddr> {
+        None
+    }
+
     /// Breaks the connection off, visibly as a failure.
     fn reset(&mut self);
 
     /// Ends the sending direction.
     fn shutdown(&mut self);
+
+    /// Sends a few last bytes before the end, now or not at all.
+    fn send_last(&mut self, bytes: &[u8]);
 }

@@ -510,6 +510,14 @@ impl Tx for SimTx {
         self.pipe.finished.set(true);
         self.pipe.wake_reader();
     }
+
+    fn send_last(&mut self, bytes: &[u8]) {
+        if self.sending.is_none() {
+            self.sending = Some(Buf::copy_of(bytes));
+            let _ = self.push();
+            self.sending = None;
+        }
+    }
 }
 
 impl Drop for SimTx {

@@ -9,7 +9,8 @@ use std::fmt;
 use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
+use std::path::Path;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
@@ -18,7 +19,7 @@ use monoio::io::{
     AsyncReadRent, AsyncWriteRent, CancelHandle, CancelableAsyncReadRent, Canceller, OwnedReadHalf,
     OwnedWriteHalf, Splitable,
 };
-use monoio::net::TcpStream;
+use monoio::net::{TcpStream, UnixStream};
 
 use super::{Conn, Done, Net, Rx, Tx};
 use crate::buf::Buf;
@@ -37,6 +38,14 @@ impl Net for Tcp {
         let stream = TcpStream::connect_addr(addr).await?;
         stream.set_nodelay(true)?;
         Ok(split(stream))
+    }
+
+    async fn connect_unix(&self, path: &Path) -> io::Result<Conn<Self>> {
+        let stream = UnixStream::connect(path).await?;
+        // SAFETY: the descriptor is open, and nobody else's: monoio has just given it up.
+        let descriptor = unsafe { OwnedFd::from_raw_fd(stream.into_raw_fd()) };
+        // monoio's operations are the same for all stream sockets.
+        Ok(split(TcpStream::from_std(descriptor.into())?))
     }
 
     fn park(conn: Conn<Self>) -> impl Future<Output = io::Result<Conn<Self>>> + 'static {
@@ -271,6 +280,15 @@ impl Tx for TcpTx {
         self.mailbox.moved.get()
     }
 
+    fn local_addr(&self) -> Option<SocketAddr> {
+        if self.closed {
+            return None;
+        }
+        // SAFETY: as for `reset`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        rustix::net::getsockname(fd).ok()?.try_into().ok()
+    }
+
     fn reset(&mut self) {
         if self.closed {
             return;
@@ -291,6 +309,16 @@ impl Tx for TcpTx {
         self.mailbox.post(&mut self.coroutine, None);
         // monoio shuts the sending direction down when its write half is dropped.
         drop(self.mailbox.half.take());
+    }
+
+    fn send_last(&mut self, bytes: &[u8]) {
+        use rustix::net::SendFlags;
+        if self.busy || self.closed {
+            return;
+        }
+        // SAFETY: as in `reset`.
+        let fd = unsafe { BorrowedFd::borrow_raw(self.fd) };
+        let _ = rustix::net::send(fd, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL);
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Worker`] is the context that the request's life runs in; it is generic over the [`Net`] so
 //! that tests can run it on a virtual network. [`thread`] starts real ones.
 
+pub mod acceptor;
 pub mod clock;
 pub mod deadline;
 pub mod driver;
@@ -20,10 +21,13 @@ use crossbeam_channel::Sender;
 use osmia_config_sync::health::Reporter;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::limits::HttpLimits;
+use osmia_core::net_set::NetSet;
+use osmia_core::origin::{Origin, UNSPECIFIED};
 use osmia_core::request::ViewOptions;
-use osmia_core::settings::{DownstreamTimeouts, Settings};
+use osmia_core::settings::{DownstreamTimeouts, ListenAddr, Listener, Settings};
 use osmia_core::snapshot::Snapshot;
 
+use crate::http2::client::Sessions;
 use crate::log::AccessLog;
 use crate::net::Net;
 use clock::Clock;
@@ -61,8 +65,14 @@ pub struct PipelineSettings {
     pub client_max_body_bytes: u64,
     /// How routes see requests.
     pub view: ViewOptions,
+    /// `apisix.ssl.fallback_sni`: the name of clients that ask for none.
+    pub fallback_sni: Option<String>,
     /// `X-APISIX-Upstream-Status` on every proxied response, not on 5xx only.
     pub show_upstream_status: bool,
+    /// `apisix.trusted_addresses`.
+    pub trusted_addresses: Option<NetSet>,
+    /// `osmia.proxy_protocol.trusted`.
+    pub proxy_protocol_trusted: Option<NetSet>,
 }
 
 impl From<&Settings> for PipelineSettings {
@@ -78,7 +88,10 @@ impl From<&Settings> for PipelineSettings {
             hostname: rustix::system::uname().nodename().to_bytes().to_vec(),
             client_max_body_bytes: settings.client_max_body_bytes,
             view: settings.view,
+            fallback_sni: settings.tls.fallback_sni.as_deref().map(str::to_owned),
             show_upstream_status: settings.show_upstream_status,
+            trusted_addresses: settings.trusted_addresses.clone(),
+            proxy_protocol_trusted: settings.proxy_protocol_trusted.clone(),
         }
     }
 }
@@ -86,18 +99,49 @@ impl From<&Settings> for PipelineSettings {
 /// A listener as requests see it.
 #[derive(Debug)]
 pub struct ListenerInfo {
-    /// The bound address.
+    /// The bound address; unspecified, with port 0, for a Unix domain socket.
     pub addr: SocketAddr,
-    /// Its port, for `X-Forwarded-Port`.
+    /// Its port, for `X-Forwarded-Port`; empty for a Unix domain socket.
     pub port: String,
     /// Whether its requests are logged.
     pub access_log: bool,
+    /// Whether connections begin with a PROXY protocol header.
+    pub proxy_protocol: bool,
+    /// Whether connections begin with a TLS handshake.
+    pub tls: bool,
+    /// Whether HTTP/2 is spoken.
+    pub http2: bool,
+    /// What is special about its connections if nothing else is said of them.
+    pub origin: Option<Rc<Origin>>,
 }
 
 impl ListenerInfo {
     /// Describes a listener bound to `addr`.
     pub fn new(addr: SocketAddr, access_log: bool) -> Self {
-        Self { addr, port: addr.port().to_string(), access_log }
+        let port = addr.port().to_string();
+        Self {
+            addr,
+            port,
+            access_log,
+            proxy_protocol: false,
+            tls: false,
+            http2: false,
+            origin: None,
+        }
+    }
+
+    /// Describes a bound listener.
+    pub fn of(listener: &Listener) -> Self {
+        let Listener { access_log, proxy_protocol, tls, http2, .. } = *listener;
+        let plain = match &listener.addr {
+            ListenAddr::Tcp(addr) => Self::new(*addr, access_log),
+            ListenAddr::Unix(path) => Self {
+                port: String::new(),
+                origin: Some(Rc::new(Origin::unix(path))),
+                ..Self::new(UNSPECIFIED, access_log)
+            },
+        };
+        Self { proxy_protocol, tls, http2, ..plain }
     }
 }
 
@@ -156,6 +200,8 @@ pub struct Worker<N: Net> {
     pub deadlines: Rc<Deadlines>,
     /// Balancers and connection pools.
     pub upstreams: RefCell<Upstreams<N>>,
+    /// Connections of HTTP/2 to nodes.
+    pub sessions: RefCell<Sessions>,
     /// Counters.
     pub stats: Arc<Stats>,
     /// Access log, unless it is off.
@@ -192,6 +238,7 @@ impl<N: Net> Worker<N> {
             clock: Clock::default(),
             deadlines: Rc::default(),
             upstreams: RefCell::new(Upstreams::new(id)),
+            sessions: RefCell::default(),
             reports: Reporter::default(),
             stats,
             log,
@@ -228,6 +275,7 @@ impl<N: Net> Worker<N> {
             self.lifecycle.set(Lifecycle::Draining);
             self.drain_began_ms.set(self.clock.now_ms());
             self.upstreams.borrow_mut().clear();
+            self.sessions.borrow_mut().clear();
             self.deadlines.wake_all();
         }
     }
@@ -243,6 +291,7 @@ impl<N: Net> Worker<N> {
         let now = self.clock.now_ms();
         self.deadlines.sweep(now);
         self.upstreams.borrow_mut().sweep(now);
+        self.sessions.borrow_mut().sweep(now);
         crate::buf::trim();
         if let Some(log) = &self.log {
             log.flush();

@@ -3,7 +3,7 @@
 use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Read};
-use std::net::{TcpListener as StdListener, TcpStream as StdStream};
+use std::net::TcpStream as StdStream;
 use std::os::fd::{AsFd, OwnedFd};
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
@@ -14,18 +14,22 @@ use std::thread::JoinHandle;
 use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::Sender;
-use monoio::net::{TcpListener, TcpStream};
+use monoio::net::TcpStream;
 use osmia_config_sync::publish::WorkerFeed;
-use osmia_core::settings::Driver;
+use osmia_core::settings::{Driver, Listener};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
+use super::acceptor::{self, Acceptor};
 use super::driver::{DriverError, EventLoop, Kind};
 use super::stats::Stats;
 use super::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
 use crate::http::connection;
+use crate::listen::Socket;
 use crate::log::AccessLog;
-use crate::net::tcp::{self, Tcp};
+use crate::net::Kernel;
+use crate::net::stack::Stack;
+use crate::net::tcp;
 
 /// What the supervisor wants of a worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,7 +85,7 @@ pub struct Plan {
     /// Settings of the request path.
     pub settings: PipelineSettings,
     /// Bound sockets.
-    pub listeners: Vec<(StdListener, bool)>,
+    pub listeners: Vec<(Socket, Listener)>,
     /// Snapshots.
     pub feed: WorkerFeed,
     /// The supervisor's line.
@@ -139,7 +143,8 @@ fn pin(core: usize) -> io::Result<()> {
 
 async fn serve(plan: Plan, kind: Kind) {
     let Plan { id, settings, listeners, feed, control, stats, log, ready, .. } = plan;
-    let worker = Worker::new(id, Tcp, settings, stats, log).reporting(feed.reports.clone());
+    let worker =
+        Worker::new(id, Kernel::default(), settings, stats, log).reporting(feed.reports.clone());
     let worker = Rc::new(worker);
     tick(&worker, Instant::now());
     if let Ok(snapshot) = feed.snapshots.recv() {
@@ -163,17 +168,15 @@ async fn serve(plan: Plan, kind: Kind) {
 }
 
 fn start_tasks(
-    worker: &Rc<Worker<Tcp>>,
-    listeners: &[(StdListener, bool)],
+    worker: &Rc<Worker<Kernel>>,
+    listeners: &[(Socket, Listener)],
     feed: WorkerFeed,
     kind: Kind,
 ) -> io::Result<()> {
-    for (listener, access_log) in listeners {
-        // epoll needs it; on io_uring it would make an accept fail rather than wait.
-        listener.set_nonblocking(kind == Kind::Epoll)?;
-        let info = Rc::new(ListenerInfo::new(listener.local_addr()?, *access_log));
-        let listener = TcpListener::from_std(listener.try_clone()?)?;
-        monoio::spawn(accept_loop(Rc::clone(worker), listener, info));
+    for (socket, listener) in listeners {
+        let info = Rc::new(ListenerInfo::of(listener));
+        let acceptor = Acceptor::new(socket, kind)?;
+        monoio::spawn(accept_loop(Rc::clone(worker), acceptor, info));
     }
     monoio::spawn(tick_loop(Rc::clone(worker), timer()?));
     monoio::spawn(feed_loop(Rc::clone(worker), feed));
@@ -182,9 +185,9 @@ fn start_tasks(
 
 /// Follows the supervisor until the worker's work is done.
 async fn obey(
-    worker: &Rc<Worker<Tcp>>,
+    worker: &Rc<Worker<Kernel>>,
     control: &Control,
-    listeners: &[(StdListener, bool)],
+    listeners: &[(Socket, Listener)],
     kind: Kind,
 ) -> io::Result<()> {
     let wake = Wakeup::new(control.wake.as_fd().try_clone_to_owned()?)?;
@@ -194,8 +197,8 @@ async fn obey(
             Command::Stop => {
                 // The kernel takes a ring down some time after its process; an accept that is left
                 // in it would take connections that nobody serves.
-                for (listener, _) in listeners {
-                    end_listening(listener);
+                for (socket, _) in listeners {
+                    end_listening(socket);
                 }
                 return Ok(());
             }
@@ -215,7 +218,7 @@ async fn obey(
 }
 
 /// Wakes the control loop when the last connection is gone.
-async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
+async fn report_drained(worker: Rc<Worker<Kernel>>, wake: OwnedFd) {
     let Ok(timer) = timer().and_then(Wakeup::new) else { return };
     while !worker.deadlines.is_empty() {
         if timer.wait().await.is_err() {
@@ -227,42 +230,40 @@ async fn report_drained(worker: Rc<Worker<Tcp>>, wake: OwnedFd) {
 
 /// Takes every connection whose handshake is complete, then ends listening. The kernel would reset
 /// them otherwise.
-fn close_listeners(worker: &Rc<Worker<Tcp>>, listeners: &[(StdListener, bool)], kind: Kind) {
-    for (listener, access_log) in listeners {
-        let Ok(addr) = listener.local_addr() else { continue };
-        let info = Rc::new(ListenerInfo::new(addr, *access_log));
-        if listener.set_nonblocking(true).is_ok() {
-            while let Ok((stream, peer)) = listener.accept() {
-                // As for listeners: epoll must not block, `io_uring` must wait.
-                if stream.set_nonblocking(kind == Kind::Epoll).is_err() {
-                    continue;
-                }
-                if let Ok(stream) = TcpStream::from_std(stream) {
-                    connection::accept(worker, tcp::split(stream), peer, Rc::clone(&info));
-                }
-            }
-        }
-        end_listening(listener);
+fn close_listeners(worker: &Rc<Worker<Kernel>>, listeners: &[(Socket, Listener)], kind: Kind) {
+    for (socket, listener) in listeners {
+        let info = Rc::new(ListenerInfo::of(listener));
+        acceptor::take_waiting(socket, kind, |stream, peer| {
+            connection::accept(worker, Stack::plain(tcp::split(stream)), peer, Rc::clone(&info));
+        });
+        end_listening(socket);
     }
 }
 
 /// Ends listening for every copy of the socket, and the accept that is under way.
-pub fn end_listening(listener: &StdListener) {
-    if let Err(error) = rustix::net::shutdown(listener, rustix::net::Shutdown::Both) {
+pub fn end_listening(socket: &Socket) {
+    if let Err(error) = rustix::net::shutdown(socket, rustix::net::Shutdown::Both) {
         tracing::debug!("closing a listener: {error}");
     }
 }
 
-async fn accept_loop(worker: Rc<Worker<Tcp>>, listener: TcpListener, info: Rc<ListenerInfo>) {
+async fn accept_loop(worker: Rc<Worker<Kernel>>, listener: Acceptor, info: Rc<ListenerInfo>) {
     // Given up for a moment when descriptors run out, so that a waiting client can be told no.
     let mut spare = File::open("/dev/null").ok();
     let mut shed = ShedReport::default();
     loop {
         match listener.accept().await {
             Ok((stream, addr)) => {
-                connection::accept(&worker, tcp::split(stream), addr, Rc::clone(&info));
+                connection::accept(
+                    &worker,
+                    Stack::plain(tcp::split(stream)),
+                    addr,
+                    Rc::clone(&info),
+                );
             }
             Err(_) if worker.is_draining() => return,
+            // Another worker has ended listening on the socket that they share.
+            Err(error) if listener.is_shared() && !is_transient(&error) => return,
             Err(error) if is_exhausted(&error) => {
                 shed.report(&worker, &info, &error);
                 drop(spare.take());
@@ -296,7 +297,7 @@ struct ShedReport {
 impl ShedReport {
     const PAUSE_MS: u64 = 10_000;
 
-    fn report(&mut self, worker: &Worker<Tcp>, info: &ListenerInfo, error: &io::Error) {
+    fn report(&mut self, worker: &Worker<Kernel>, info: &ListenerInfo, error: &io::Error) {
         let now = worker.clock.now_ms();
         if now >= self.next_ms {
             self.next_ms = now + Self::PAUSE_MS;
@@ -312,7 +313,7 @@ impl ShedReport {
 }
 
 /// Waits for the worker's next tick.
-async fn next_tick(worker: &Worker<Tcp>) {
+async fn next_tick(worker: &Worker<Kernel>) {
     let slot = worker.deadlines.register();
     slot.want_nudge();
     poll_fn(|cx| {
@@ -330,7 +331,7 @@ fn is_transient(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
 }
 
-async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
+async fn feed_loop(worker: Rc<Worker<Kernel>>, feed: WorkerFeed) {
     let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
     let wake = match Wakeup::new(wake) {
         Ok(wake) => wake,
@@ -348,7 +349,7 @@ async fn feed_loop(worker: Rc<Worker<Tcp>>, feed: WorkerFeed) {
     }
 }
 
-async fn tick_loop(worker: Rc<Worker<Tcp>>, timer: OwnedFd) {
+async fn tick_loop(worker: Rc<Worker<Kernel>>, timer: OwnedFd) {
     let began = Instant::now();
     let timer = match Wakeup::new(timer) {
         Ok(timer) => timer,
@@ -362,7 +363,7 @@ async fn tick_loop(worker: Rc<Worker<Tcp>>, timer: OwnedFd) {
     }
 }
 
-fn tick(worker: &Worker<Tcp>, began: Instant) {
+fn tick(worker: &Worker<Kernel>, began: Instant) {
     let now = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
     worker.clock.advance(now, SystemTime::now());
     worker.sweep();

@@ -18,13 +18,17 @@ pub struct UpstreamConn<N: Net> {
     pub requests: u32,
     /// Whether its last response did not fit into a small buffer.
     pub large: bool,
+    /// The name that the node's certificate is for; `None`: it is not under TLS.
+    pub name: Option<Box<[u8]>>,
+    /// It is a stream on a connection that others use, too.
+    pub multiplexed: bool,
     idle_since_ms: u64,
 }
 
 impl<N: Net> UpstreamConn<N> {
     /// A fresh connection.
     pub fn new(conn: Conn<N>) -> Self {
-        Self { conn, requests: 0, large: false, idle_since_ms: 0 }
+        Self { conn, requests: 0, large: false, name: None, multiplexed: false, idle_since_ms: 0 }
     }
 
     /// Arms the receive for the next response, unless it is.
@@ -95,12 +99,18 @@ impl<N: Net> Upstreams<N> {
         self.random.u64(..)
     }
 
-    /// An idle connection of `pool` that is still good.
-    pub fn take(&mut self, pool: Slot) -> Option<UpstreamConn<N>> {
+    /// An idle connection of `pool` that is still good. Under TLS it has to be one for `name`.
+    pub fn take(&mut self, pool: Slot, name: Option<&[u8]>) -> Option<UpstreamConn<N>> {
         let pool =
             self.pools.get_mut(pool.index as usize).filter(|p| p.generation == pool.generation)?;
         loop {
-            let mut candidate = pool.idle.pop()?;
+            let mut candidate = match name {
+                None => pool.idle.pop()?,
+                Some(_) => {
+                    let at = pool.idle.iter().rposition(|idle| idle.name.as_deref() == name)?;
+                    pool.idle.remove(at)
+                }
+            };
             if candidate.is_quiet() {
                 return Some(candidate);
             }

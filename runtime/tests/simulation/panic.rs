@@ -9,6 +9,7 @@ use std::sync::Arc;
 use osmia::buf::{Buf, Class};
 use osmia::http::connection;
 use osmia::net::sim::{Conditions, SimNet, SimRx, SimTx};
+use osmia::net::stack::Stack;
 use osmia::net::{Conn, Net, Rx, Tx};
 use osmia::worker::{ListenerInfo, LocalSnapshot, Worker};
 
@@ -42,12 +43,13 @@ impl Net for Defective {
 #[test]
 fn a_panic_ends_its_connection_only() {
     let net = SimNet::new(1, Conditions::PERFECT);
-    let worker = Rc::new(Worker::new(0, Defective(net.clone()), settings(), Arc::default(), None));
+    let worker =
+        Rc::new(Worker::new(0, Stack(Defective(net.clone())), settings(), Arc::default(), None));
     worker.install(LocalSnapshot::new(Arc::new(snapshot()), None));
     let listener = Rc::new(ListenerInfo::new(addr(GATEWAY), false));
     let accepting = Rc::clone(&worker);
     net.listen(addr(GATEWAY), move |Conn { rx, tx }, peer| {
-        connection::accept(&accepting, Conn { rx, tx }, peer, Rc::clone(&listener));
+        connection::accept(&accepting, Stack::plain(Conn { rx, tx }), peer, Rc::clone(&listener));
     });
     for _ in 0..3 {
         let client = net.clone();

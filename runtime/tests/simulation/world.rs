@@ -10,6 +10,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use osmia::http::connection;
 use osmia::net::Net;
 use osmia::net::sim::{Conditions, SimNet};
+use osmia::net::stack::Stack;
 use osmia::worker::stats::Stats;
 use osmia::worker::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
 use osmia_core::limits::HttpLimits;
@@ -89,14 +90,19 @@ impl Shared {
 
 pub struct World {
     shared: Rc<Shared>,
-    worker: Rc<Worker<SimNet>>,
+    worker: Rc<Worker<Stack<SimNet>>>,
 }
 
 impl World {
     pub fn new(seed: u64, conditions: Conditions, faults: Faults) -> Self {
         let net = SimNet::new(seed, conditions);
-        let worker =
-            Rc::new(Worker::new(0, net.clone(), settings(), Arc::new(Stats::default()), None));
+        let worker = Rc::new(Worker::new(
+            0,
+            Stack(net.clone()),
+            settings(),
+            Arc::new(Stats::default()),
+            None,
+        ));
         worker.install(LocalSnapshot::new(Arc::new(snapshot()), None));
         let shared = Rc::new(Shared {
             net,
@@ -115,7 +121,7 @@ impl World {
         let listener = Rc::new(ListenerInfo::new(addr(GATEWAY), false));
         let accepting = Rc::clone(&worker);
         net.listen(addr(GATEWAY), move |conn, peer| {
-            connection::accept(&accepting, conn, peer, Rc::clone(&listener));
+            connection::accept(&accepting, Stack::plain(conn), peer, Rc::clone(&listener));
         });
         for node in NODES {
             let shared = Rc::clone(&shared);
@@ -139,7 +145,7 @@ impl World {
 }
 
 /// The worker's ticks, until everything is over.
-async fn tick(shared: Rc<Shared>, worker: Rc<Worker<SimNet>>) {
+async fn tick(shared: Rc<Shared>, worker: Rc<Worker<Stack<SimNet>>>) {
     let period = u64::try_from(TICK.as_micros()).unwrap();
     while shared.clients_left.get() > 0 || !worker.deadlines.is_empty() {
         shared.net.sleep(period).await;
@@ -165,7 +171,10 @@ pub fn settings() -> PipelineSettings {
         server: "sim".to_owned(),
         hostname: b"sim".to_vec(),
         client_max_body_bytes: 0,
+        fallback_sni: None,
         show_upstream_status: false,
+        trusted_addresses: None,
+        proxy_protocol_trusted: None,
     }
 }
 
@@ -175,6 +184,7 @@ pub fn addr(text: &str) -> SocketAddr {
 
 pub fn snapshot() -> Snapshot {
     let nodes = NODES.iter().enumerate().map(|(index, node)| Node {
+        unix: None,
         addr: addr(node),
         authority: (*node).into(),
         label: (*node).into(),

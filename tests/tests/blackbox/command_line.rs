@@ -15,6 +15,8 @@ apisix:
     - ip: 127.0.0.1
       port: {port}
   enable_ipv6: false
+  ssl:
+    enable: false
 nginx_config:
   error_log_level: info
   worker_processes: 1

@@ -120,6 +120,7 @@ fn codec_verdict(input: &[u8]) -> Verdict {
             client_ip: b"192.0.2.1",
             scheme: b"http",
             server_port: b"80",
+            trust: osmia_core::forwarded::Trust::Unset,
             upgrade: false,
         };
         let mut forwarded = Vec::new();

@@ -218,3 +218,40 @@ async fn plugin_metadata_is_named_by_its_plugin() {
     assert_eq!(odd.error(), (400, "invalid plugin name".to_owned()));
     assert_eq!(bench.store.paths(), [""; 0]);
 }
+
+#[tokio::test]
+async fn upstreams_are_spoken_to_over_tls() {
+    let bench = Bench::new();
+    let pair = || {
+        let made = rcgen::generate_simple_self_signed(vec!["a.com".to_owned()]).unwrap();
+        (made.cert.pem(), made.signing_key.serialize_pem())
+    };
+    let ((cert, key), (_, other)) = (pair(), pair());
+    let with =
+        |scheme: &str, tls: &Value| json!({"nodes": {"a:1": 1}, "scheme": scheme, "tls": tls});
+    let own = json!({"client_cert": cert, "client_key": key});
+    for (id, scheme, tls) in [
+        ("1", "https", json!({})),
+        ("2", "grpcs", json!({"verify": true})),
+        ("3", "grpc", json!({})),
+        ("4", "https", own),
+    ] {
+        let answer = bench.put(&format!("/upstreams/{id}"), &with(scheme, &tls)).await;
+        assert_eq!(answer.status, 201, "{scheme} {:?}", answer.json());
+    }
+    let mixed = json!({"client_cert": cert, "client_key": other});
+    let refused = bench.put("/upstreams/5", &with("https", &mixed)).await.error();
+    assert_eq!(refused.0, 400);
+    assert!(refused.1.contains("it does not belong to the certificate"), "{}", refused.1);
+    let by_id = with("https", &json!({"client_cert_id": "c"}));
+    assert_eq!(bench.put("/upstreams/6", &by_id).await.status, 400);
+    let mut ssl = json!({"cert": cert, "key": key, "sni": "a.com"});
+    assert_eq!(bench.put("/ssls/c", &ssl).await.status, 201);
+    let refused = bench.put("/upstreams/6", &by_id).await.error();
+    assert_eq!(refused, (400, "failed to fetch ssl info by ssl id [c], wrong ssl type".to_owned()));
+    ssl["type"] = json!("client");
+    assert_eq!(bench.put("/ssls/c", &ssl).await.status, 200);
+    assert_eq!(bench.put("/upstreams/6", &by_id).await.status, 201);
+    // As in APISIX, one in use can be deleted; requests that need it are answered with 502.
+    assert_eq!(bench.send("DELETE", "/ssls/c", "").await.status, 200);
+}

@@ -37,7 +37,7 @@ fn upstream(id: &str, slot: Slot, nodes: &[&str]) -> Arc<Upstream> {
         let ip = host.parse().unwrap_or([10, 9, 9, 9].into());
         let addr = SocketAddr::new(ip, port.parse().unwrap());
         let (authority, label) = ((*authority).into(), addr.to_string().into());
-        Node { addr, authority, label, weight: 1, priority: 0, pool: Slot::default() }
+        Node { addr, unix: None, authority, label, weight: 1, priority: 0, pool: Slot::default() }
     };
     let nodes = nodes.iter().map(node).collect();
     Arc::new(Upstream { id: id.into(), slot, nodes, ..Upstream::default() })

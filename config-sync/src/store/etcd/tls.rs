@@ -5,11 +5,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use osmia_core::settings::EtcdSettings;
+use osmia_core::tls::AnyServer;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use tonic::transport::{Certificate, ClientTlsConfig, Endpoint, Identity};
 
-use crate::any_certificate::AnyCertificate;
 use crate::store::StoreError;
 
 /// What is needed to speak TLS with any of the endpoints.
@@ -52,7 +52,7 @@ impl Tls {
         if self.verify {
             endpoint.tls_config(config)
         } else {
-            endpoint.tls_config_with_verifier(config, Arc::new(AnyCertificate::new()))
+            endpoint.tls_config_with_verifier(config, Arc::new(AnyServer))
         }
         .map_err(|error| wrong("deployment.etcd.tls", &super::link::deepest(&error)))
     }

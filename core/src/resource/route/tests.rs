@@ -57,11 +57,11 @@ fn keeps_what_it_cannot_honour_and_names_it() {
         let written = serde_json::to_value(&route).unwrap();
         assert_eq!(Route::from_json(&written), Ok(route));
     }
-    let nested = json!({"upstream": {"nodes": {}, "scheme": "grpc"}});
+    let nested = json!({"upstream": {"nodes": {}, "scheme": "udp"}});
     assert_eq!(
         Route::from_json(&with(nested)).unwrap().unsupported().unwrap(),
         "property \"upstream\" validation failed: property \"scheme\" validation failed: \
-         \"grpc\" is not supported yet by this version"
+         \"udp\" is not supported yet by this version"
     );
 }
 

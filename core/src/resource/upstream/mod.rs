@@ -11,6 +11,7 @@ use serde_json::Value;
 use super::fields::{self, Object, Unsupported};
 use super::{Meta, Violation};
 use crate::balancer::{Chash, ChashKey};
+use crate::proxy_protocol::Version;
 use crate::snapshot::Balancer;
 pub use checks::{ActiveCheck, Checks, Outcome, PassiveCheck};
 pub use tls::Tls;
@@ -22,9 +23,8 @@ const UNSUPPORTED: [Unsupported<Upstream>; 4] = [
         let other = matches!(upstream.kind, UpstreamType::Named(_));
         fields::unless(other, upstream.kind.as_str())
     }),
-    ("scheme", |upstream| {
-        fields::unless(upstream.scheme != Scheme::Http, upstream.scheme.as_str())
-    }),
+    // Layer 4 and Kafka.
+    ("scheme", |upstream| fields::unless(!upstream.scheme.is_http(), upstream.scheme.as_str())),
     // In APISIX such an upstream answers 503 whatever its nodes are.
     ("service_name", |upstream| {
         let alone = upstream.service_name.is_some() && upstream.discovery_type.is_none();
@@ -85,6 +85,9 @@ pub struct Upstream {
     /// `checks`: health checks.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub checks: Option<Box<Checks>>,
+    /// `proxy_protocol`: the header that connections to the nodes begin with (Osmia's own).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub proxy_protocol: Option<Version>,
     /// `tls`: has no effect with a `scheme` without TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tls: Option<Box<Tls>>,
@@ -102,7 +105,8 @@ pub struct Upstream {
 /// One entry of `nodes`.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Node {
-    /// A name, an IPv4 address, or an IPv6 address without brackets.
+    /// A name, an IPv4 address, an IPv6 address without brackets, or `unix:` with the path of a Unix
+    /// domain socket (Osmia's own, in nginx's notation).
     pub host: String,
     /// `None`: the scheme's default.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -115,6 +119,13 @@ pub struct Node {
     /// Free data, passed through.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub metadata: Option<Object>,
+}
+
+impl Node {
+    /// The path of the Unix domain socket that it is.
+    pub fn unix(&self) -> Option<&str> {
+        nodes::unix_path(&self.host)
+    }
 }
 
 /// `type`: the balancing algorithm.
@@ -226,6 +237,11 @@ impl Scheme {
             Self::Udp => "udp",
             Self::Kafka => "kafka",
         }
+    }
+
+    /// Whether it is HTTP of any version.
+    pub const fn is_http(self) -> bool {
+        matches!(self, Self::Http | Self::Https | Self::Grpc | Self::Grpcs)
     }
 
     /// The port of a node that names none: 443 with TLS, otherwise 80 (APISIX:
@@ -354,6 +370,7 @@ impl Upstream {
             "checks" if value.is_null() => {}
             "checks" => self.checks = Some(Box::new(Checks::from_json(value)?)),
             "tls" => self.tls = Some(Box::new(Tls::from_json(value)?)),
+            "proxy_protocol" => self.proxy_protocol = Some(proxy_protocol(value)?),
             "service_name" => {
                 self.service_name = Some(fields::bounded(value, 1, 256)?.to_owned());
             }
@@ -392,6 +409,13 @@ fn pass_host(value: &Value) -> Result<PassHost, Violation> {
         "node" => PassHost::Node,
         "rewrite" => PassHost::Rewrite,
         _ => PassHost::Pass,
+    })
+}
+
+fn proxy_protocol(value: &Value) -> Result<Version, Violation> {
+    Ok(match fields::one_of(value, &["v1", "v2"])? {
+        "v1" => Version::V1,
+        _ => Version::V2,
     })
 }
 

@@ -25,6 +25,9 @@ fn node_of_object(value: &Value) -> Result<Node, Violation> {
     let port = fields::optional(map, "port", |v| fields::integer(v, 1, 65535))?.map(|n| n as u16);
     // Without a `port` APISIX takes one that is written in `host`.
     let (host, port) = fields::required(map, "host", |value| {
+        if let Some(unix) = value.as_str().filter(|text| unix_path(text).is_some()) {
+            return Ok((checked_host(unix)?.to_owned(), None));
+        }
         let text = fields::host(value)?;
         let (host, port) = match split_address(text) {
             Some((host, written @ Some(_))) if port.is_none() => (host, written),
@@ -58,6 +61,9 @@ fn node_of_pair((address, value): (&String, &Value)) -> Result<Node, Violation> 
 
 /// Splits `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 address.
 fn split_address(address: &str) -> Option<(&str, Option<u16>)> {
+    if unix_path(address).is_some() {
+        return Some((address, None));
+    }
     let port = |text: &str| {
         let digits = !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
         text.parse::<u16>().ok().filter(|port| digits && *port > 0)
@@ -76,8 +82,24 @@ fn split_address(address: &str) -> Option<(&str, Option<u16>)> {
     }
 }
 
-/// A host that can be connected to: no wildcard, and a colon only in an IPv6 address.
+/// Longest path of a Unix domain socket (`sun_path` in unix(7), without its terminator).
+const UNIX_PATH_MAX: usize = 107;
+
+/// The path in `unix:/path`.
+pub(super) fn unix_path(host: &str) -> Option<&str> {
+    host.strip_prefix("unix:").filter(|path| path.starts_with('/'))
+}
+
+/// A host that can be connected to: no wildcard, and a colon only in an IPv6 address. Or the path of
+/// a Unix domain socket.
 fn checked_host(host: &str) -> Result<&str, Violation> {
+    if let Some(path) = unix_path(host) {
+        if path.len() <= UNIX_PATH_MAX && !path.bytes().any(|b| b.is_ascii_control()) {
+            return Ok(host);
+        }
+        let text = format!("\"{host}\" is not unix: with a path of at most {UNIX_PATH_MAX} bytes");
+        return Err(Violation::Rule(text));
+    }
     let name = |b: u8| b.is_ascii_alphanumeric() || b"-._".contains(&b);
     let valid = if host.contains(':') {
         host.parse::<std::net::Ipv6Addr>().is_ok()

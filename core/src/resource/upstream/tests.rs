@@ -86,7 +86,7 @@ fn keeps_what_it_cannot_honour_and_names_it() {
     let discovery = |kind: &str| json!({"service_name": "a", "discovery_type": kind});
     let cases = [
         (with(json!({"type": "mine"})), "type", "\"mine\""),
-        (with(json!({"scheme": "https"})), "scheme", "\"https\""),
+        (with(json!({"scheme": "tls"})), "scheme", "\"tls\""),
         (with(json!({"scheme": "kafka"})), "scheme", "\"kafka\""),
         (with(json!({"service_name": "a"})), "service_name", "\"service_name\""),
         (discovery("nacos"), "discovery_type", "\"nacos\""),
@@ -122,6 +122,9 @@ fn discovery_must_be_configured() {
 #[test]
 fn what_changes_nothing_is_supported() {
     for extra in [
+        json!({"scheme": "https", "tls": {"verify": true, "client_cert_id": 1}}),
+        json!({"scheme": "grpcs"}),
+        json!({"scheme": "grpc"}),
         json!({"checks": null}),
         json!({"checks": {"active": {}, "passive": {}}}),
         json!({"tls": {"verify": true}}),

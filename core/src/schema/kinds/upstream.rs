@@ -21,6 +21,12 @@ fn properties() -> Value {
         "retry_timeout": {"type": "number", "minimum": 0},
         "timeout": d::timeout(),
         "tls": tls(),
+        "proxy_protocol": {
+            "description": "version of the PROXY protocol header that connections to the nodes \
+                begin with",
+            "type": "string",
+            "enum": ["v1", "v2"],
+        },
         "keepalive_pool": {
             "type": "object",
             "properties": {
@@ -70,6 +76,11 @@ fn weight() -> Value {
     json!({"description": "weight of the node", "type": "integer", "minimum": 0})
 }
 
+/// A host, or `unix:` with the path of a Unix domain socket.
+fn node_host() -> Value {
+    json!({"type": "string", "pattern": format!("{}|^unix:/", d::HOST)})
+}
+
 /// A map of `host:port` to weight, or a list.
 fn nodes() -> Value {
     json!({"anyOf": [
@@ -79,7 +90,7 @@ fn nodes() -> Value {
             "items": {
                 "type": "object",
                 "properties": {
-                    "host": d::host(),
+                    "host": node_host(),
                     "port": d::port("port of the node"),
                     "weight": weight(),
                     "priority": {

@@ -222,6 +222,7 @@ fn settings(dir: &Path, ports: [u16; 4], cores: &[usize], source: Source<'_>) ->
     json!({
         "apisix": {
             "node_listen": [at(ports[0])], "control": at(ports[2]), "status": at(ports[3]),
+            "ssl": { "enable": false },
         },
         "deployment": deployment,
         "nginx_config": {

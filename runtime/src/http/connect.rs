@@ -1,0 +1,138 @@
+//! Opening a connection to a node.
+
+use std::cell::RefCell;
+use std::future::poll_fn;
+use std::io;
+use std::task::Poll;
+
+use osmia_core::origin::Origin;
+use osmia_core::proxy_protocol;
+use osmia_core::reply::Failure;
+use osmia_core::snapshot::{Node, Slot, Upstream, UpstreamProtocol};
+
+use super::connection::Downstream;
+use crate::buf::Buf;
+use crate::http2::client::{self, Claim, Sessions};
+use crate::net::{Conn, Net, Transport, Tx};
+use crate::worker::Worker;
+use crate::worker::upstreams::UpstreamConn;
+
+/// What a connection to a node of `upstream` begins with, before anything else and before TLS: a
+/// PROXY protocol header that names this client. `None`: nothing.
+pub fn preamble<N: Net>(upstream: &Upstream, down: &Downstream<N>) -> Option<Buf> {
+    let version = upstream.proxy_protocol?;
+    let origin = down.origin.as_deref();
+    let text = match origin.and_then(|origin| origin.announced) {
+        Some((source, destination)) => proxy_protocol::proxied(version, source, destination),
+        None if origin.is_some_and(Origin::is_nameless) => proxy_protocol::local(version),
+        None => {
+            // A listener on all addresses does not know which of them was used.
+            let destination = down.conn.tx.local_addr().unwrap_or(down.listener.addr);
+            proxy_protocol::proxied(version, down.client.addr, destination)
+        }
+    };
+    Some(Buf::copy_of(text.as_bytes()))
+}
+
+/// Connects to `node` and sends `preamble`.
+pub async fn connect<N: Net>(net: &N, node: &Node, preamble: Option<Buf>) -> io::Result<Conn<N>> {
+    let mut conn = match &node.unix {
+        None => net.connect(node.addr).await?,
+        // Boxed, so that the usual case has a small future.
+        Some(path) => Box::pin(net.connect_unix(path)).await?,
+    };
+    if let Some(preamble) = preamble {
+        conn.tx.start(preamble);
+        poll_fn(|cx| conn.tx.poll(cx)).await?;
+    }
+    Ok(conn)
+}
+
+/// What to connect to.
+#[derive(Clone, Copy)]
+pub struct Destination<'a> {
+    /// The upstream.
+    pub upstream: &'a Upstream,
+    /// Its node.
+    pub node: &'a Node,
+    /// The name that the node's certificate has to be for; `None`: without TLS.
+    pub name: Option<&'a [u8]>,
+}
+
+/// Makes the TLS handshake on a connection to a node, if there is to be one.
+pub async fn secure<N: Transport>(conn: Conn<N>, to: Destination<'_>) -> Result<Conn<N>, Failure> {
+    let (Some(tls), Some(name)) = (&to.upstream.tls, to.name) else { return Ok(conn) };
+    let name = String::from_utf8_lossy(name);
+    let config = match to.upstream.protocol {
+        UpstreamProtocol::Http1 => &tls.config,
+        UpstreamProtocol::Grpc | UpstreamProtocol::Http2 => &tls.h2,
+    };
+    // An IPv6 address is in brackets in a `Host`.
+    let secured = N::secure_upstream(conn, config.clone(), name.trim_matches(['[', ']'])).await;
+    secured.map_err(|error| {
+        tracing::warn!(upstream = %to.upstream.id, node = %to.node.label, "TLS: {error}");
+        Failure::Connect
+    })
+}
+
+/// A stream on a connection of HTTP/2 to the node: one that is there, or a new one. Whether it was
+/// there.
+pub async fn stream<N: Transport>(
+    worker: &Worker<N>,
+    to: Destination<'_>,
+    preamble: Option<Buf>,
+) -> Result<(UpstreamConn<N>, bool), Failure> {
+    // A connection that names its client serves no other.
+    let own = RefCell::default();
+    let sessions = if preamble.is_some() { &own } else { &worker.sessions };
+    let Destination { upstream, node, name } = to;
+    let grpc = upstream.protocol == UpstreamProtocol::Grpc;
+    let mut preamble = preamble;
+    let mut reused = true;
+    loop {
+        let claim = poll_fn(|cx| match sessions.borrow_mut().claim(node.pool, name, grpc, cx) {
+            Claim::Wait => Poll::Pending,
+            claim => Poll::Ready(claim),
+        })
+        .await;
+        if let Claim::Stream(rx, tx) = claim {
+            let mut up = UpstreamConn::new(N::stream(rx, tx));
+            up.multiplexed = true;
+            return Ok((up, reused));
+        }
+        reused = false;
+        let _dialing = Dialing { sessions, pool: node.pool, name };
+        let conn = connect(&worker.net, node, preamble.take()).await;
+        worker.stats.connects.add(1);
+        let conn = secure(conn.map_err(|error| failure(&error))?, to).await?;
+        let begun =
+            client::begin(&worker.net, sessions, conn, node.pool, name, upstream.keepalive).await;
+        begun.map_err(|error| {
+            tracing::warn!(upstream = %upstream.id, node = %node.label, "HTTP/2: {error}");
+            Failure::Connect
+        })?;
+    }
+}
+
+/// Tells those who wait, however dialling ends.
+struct Dialing<'a> {
+    sessions: &'a RefCell<Sessions>,
+    pool: Slot,
+    name: Option<&'a [u8]>,
+}
+
+impl Drop for Dialing<'_> {
+    fn drop(&mut self) {
+        self.sessions.borrow_mut().dialed(self.pool, self.name);
+    }
+}
+
+/// What an error of connecting is to the request.
+pub fn failure(error: &io::Error) -> Failure {
+    const OUT_OF_RESOURCES: [i32; 4] = [libc::EMFILE, libc::ENFILE, libc::ENOMEM, libc::ENOBUFS];
+    match error.raw_os_error() {
+        Some(code) if OUT_OF_RESOURCES.contains(&code) => Failure::Overload,
+        Some(libc::ETIMEDOUT) => Failure::ConnectTimeout,
+        _ => Failure::Connect,
+    }
+}
