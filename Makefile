@@ -3,12 +3,15 @@
 CARGO ?= cargo
 SECONDS_PER_TARGET ?= 60
 APT_BUILD := protobuf-compiler
-APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client
+APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client nghttp2-client python3-venv
+# A browser, for one test that is left out without it; a large package that not every machine can have.
+APT_BROWSER := chromium
+TEST_VENV := $(or $(CARGO_TARGET_DIR),target)/test-venv
 APT_BENCH := $(APT_BUILD) nginx-light haproxy wrk python3-venv cmake etcd-server etcd-client
 APT_CONFIG := $(APT_BUILD) etcd-server etcd-client
 APT_FLAME := linux-perf
 
-.PHONY: help run build check test unit lint instructions bench bench-config micro flamegraph fuzz simulate deny
+.PHONY: help run build check test unit test-venv lint instructions bench bench-config micro flamegraph fuzz simulate deny
 
 help:
 	@echo "make run            build and start the gateway with the demo upstream"
@@ -35,11 +38,18 @@ run: build
 check: build
 	target/release/osmia check --config conf/config.yaml
 
-test: apt-test lint unit instructions
+test: apt-test apt-browser lint unit instructions
 
-unit:
+unit: test-venv
 	$(CARGO) build -p osmia -p osmia-bench --bin osmia --bin osmia-demo-upstream
 	$(CARGO) test --workspace
+
+# gRPC and WebSocket for the tests of protocols, in Debian's Python: python3-venv is for that one.
+test-venv: $(TEST_VENV)/installed
+$(TEST_VENV)/installed: tests/python/requirements.txt
+	/usr/bin/python3 -m venv --clear $(TEST_VENV)
+	$(TEST_VENV)/bin/pip install --quiet --disable-pip-version-check -r $<
+	touch $@
 
 lint:
 	$(CARGO) fmt --all --check
@@ -89,7 +99,7 @@ define apt
 	fi
 endef
 
-.PHONY: apt-build apt-test apt-bench apt-config apt-flame
+.PHONY: apt-build apt-test apt-browser apt-bench apt-config apt-flame
 # etcd's client is generated from its protocol description by protoc, whichever way it came here.
 apt-build:
 	@command -v protoc >/dev/null || $(MAKE) --no-print-directory apt-protoc
@@ -98,6 +108,8 @@ apt-protoc:
 	$(call apt,$(APT_BUILD))
 apt-test:
 	$(call apt,$(APT_TEST))
+apt-browser:
+	-$(call apt,$(APT_BROWSER))
 apt-bench:
 	$(call apt,$(APT_BENCH))
 apt-config:

@@ -33,7 +33,7 @@ impl Transport for rustls::StreamOwned<rustls::ClientConnection, TcpStream> {
 pub enum Outcome {
     /// A final response with this status, complete.
     Response(u16),
-    /// RST_STREAM with this code.
+    /// `RST_STREAM` with this code.
     Reset(u32),
     /// GOAWAY with this code, which is not `NO_ERROR`.
     GoAway(u32),
@@ -69,7 +69,7 @@ pub struct H2 {
     pub window: i64,
     /// What may be sent on a stream, beyond the initial window.
     pub stream_windows: BTreeMap<u32, i64>,
-    /// Whether received DATA is given back by WINDOW_UPDATE at once.
+    /// Whether received DATA is given back by `WINDOW_UPDATE` at once.
     pub refills: bool,
     /// Whether SETTINGS and PING of the server are acknowledged.
     pub acknowledges: bool,
@@ -127,7 +127,7 @@ impl H2 {
     #[track_caller]
     pub fn start(&mut self, settings: &[(u16, u32)]) {
         self.send_bytes(&[PREFACE, &Frame::settings(settings).bytes()].concat());
-        let first = self.next();
+        let first = self.next_frame();
         let first = first.unwrap_or_else(|| panic!("the connection ended before SETTINGS"));
         assert!(first.kind == kind::SETTINGS && !first.has(flag::ACK), "first frame: {first:?}");
         self.until("SETTINGS are acknowledged", |h2| h2.settings_acks > 0);
@@ -237,7 +237,7 @@ impl H2 {
 
     /// The next frame, after its effect; `None`: the connection has ended.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn next_frame(&mut self) -> Option<Frame> {
         match self.next_within(FAILSAFE) {
             Ok(frame) => frame,
             Err(Late) => panic!("nothing was received in time; {}", self.describe()),
@@ -323,7 +323,7 @@ impl H2 {
             if let Some(outcome) = self.so_far(stream) {
                 return outcome;
             }
-            if self.next().is_none() {
+            if self.next_frame().is_none() {
                 return self.so_far(stream).unwrap_or(Outcome::Closed);
             }
         }
@@ -341,7 +341,7 @@ impl H2 {
                 if let Some(outcome) = self.so_far(stream) {
                     return outcome;
                 }
-                if self.next().is_none() {
+                if self.next_frame().is_none() {
                     return self.so_far(stream).unwrap_or(Outcome::Closed);
                 }
             }
@@ -364,7 +364,7 @@ impl H2 {
     /// Waits for the connection's end; the code of the GOAWAY before it that is an error.
     #[track_caller]
     pub fn wait_for_end(&mut self) -> Option<u32> {
-        while self.next().is_some() {}
+        while self.next_frame().is_some() {}
         self.goaways.iter().map(|(_, code)| *code).find(|code| *code != 0)
     }
 

@@ -37,9 +37,9 @@ pub mod flag {
     pub const ACK: u8 = 0x1;
     /// Of DATA and HEADERS.
     pub const END_STREAM: u8 = 0x1;
-    /// Of HEADERS, PUSH_PROMISE and CONTINUATION.
+    /// Of HEADERS, `PUSH_PROMISE` and CONTINUATION.
     pub const END_HEADERS: u8 = 0x4;
-    /// Of DATA, HEADERS and PUSH_PROMISE.
+    /// Of DATA, HEADERS and `PUSH_PROMISE`.
     pub const PADDED: u8 = 0x8;
     /// Of HEADERS.
     pub const PRIORITY: u8 = 0x20;
@@ -137,7 +137,7 @@ impl Frame {
         Self::new(kind::PRIORITY, 0, stream, payload)
     }
 
-    /// RST_STREAM.
+    /// `RST_STREAM`.
     pub fn reset(stream: u32, code: u32) -> Self {
         Self::new(kind::RST_STREAM, 0, stream, code.to_be_bytes())
     }
@@ -168,7 +168,7 @@ impl Frame {
         Self::new(kind::GOAWAY, 0, 0, payload)
     }
 
-    /// WINDOW_UPDATE.
+    /// `WINDOW_UPDATE`.
     pub fn window(stream: u32, increment: u32) -> Self {
         Self::new(kind::WINDOW_UPDATE, 0, stream, increment.to_be_bytes())
     }

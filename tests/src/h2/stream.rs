@@ -16,7 +16,7 @@ pub struct Exchange {
     pub trailers: Received,
     /// Whether the server has ended the stream.
     pub ended: bool,
-    /// The code of RST_STREAM.
+    /// The code of `RST_STREAM`.
     pub reset: Option<u32>,
 }
 

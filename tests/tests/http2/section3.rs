@@ -26,7 +26,7 @@ on_each_driver! {
         let stream = h2.open();
         let request = Frame::headers(stream, hpack::block(&get("/")), true);
         h2.send_bytes(&[PREFACE, &Frame::settings(&[]).bytes(), &request.bytes()].concat());
-        assert_eq!(h2.next().unwrap().kind, kind::SETTINGS);
+        assert_eq!(h2.next_frame().unwrap().kind, kind::SETTINGS);
         assert_eq!(h2.response(stream).text(), "hello");
     }
 

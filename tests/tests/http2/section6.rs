@@ -310,7 +310,7 @@ on_each_driver! {
         let mut h2 = front.connect();
         let stream = h2.get("/size/300000");
         while !h2.streams.get(&stream).is_some_and(|exchange| exchange.ended) {
-            let frame = h2.next().expect("a frame");
+            let frame = h2.next_frame().expect("a frame");
             assert!(frame.payload.len() <= 16_384, "{frame:?}");
         }
     }

@@ -27,7 +27,7 @@ on_each_driver! {
         all_succeed(1000, &["-c", "10", "-m", "10", &connect, &small]);
         all_succeed(200, &["-c", "5", "-m", "10", &connect, &large]);
         let body = front.gateway.file("body");
-        std::fs::write(&body, [b'x'; 50_000]).unwrap();
+        std::fs::write(&body, vec![b'x'; 50_000]).unwrap();
         let body = body.to_str().unwrap().to_owned();
         all_succeed(200, &["-c", "5", "-m", "10", "-d", &body, &format!("{plain}/echo")]);
         // Small windows: 2^12 - 1 bytes.

@@ -48,7 +48,7 @@ impl Write for OneByteRecords<'_> {
     }
 }
 
-/// The bytes of a ClientHello.
+/// The bytes of a `ClientHello`.
 fn client_hello() -> Vec<u8> {
     let mut bytes = Vec::new();
     Tls::h2().connection(NAME).write_tls(&mut bytes).unwrap();
