@@ -1,5 +1,6 @@
 //! One request and its response.
 
+use std::cell::Cell;
 use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, Instant};
@@ -469,6 +470,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             return Ok((relay.run(&mut side).await?, true));
         }
         self.attempts.streamed = true;
+        let complete = Cell::new(false);
         let upload = Upload::<N> {
             worker: self.worker,
             slot: &down.slot,
@@ -478,11 +480,12 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             early: &mut down.early,
             send_timeout: plan.target.timeouts.send,
             received: &mut self.body_received,
+            complete: &complete,
         };
         let upload = pin!(upload.run());
-        let mut side = Uploading { upload, uploaded: false };
+        let mut side = Uploading { upload, ended: false, complete: &complete };
         let delivered = relay.run(&mut side).await?;
-        Ok((delivered, side.uploaded))
+        Ok((delivered, side.ended || complete.get()))
     }
 
     async fn tunnel(

@@ -1,5 +1,6 @@
 //! What goes on beside the main direction of an exchange, and the one way to wait.
 
+use std::cell::Cell;
 use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::task::{Context, Poll};
@@ -62,19 +63,22 @@ impl<N: Net> Side for Watch<'_, N> {
 pub struct Uploading<'a, F> {
     /// The upload.
     pub upload: Pin<&'a mut F>,
-    /// Set when it has ended.
-    pub uploaded: bool,
+    /// It has ended: the upstream takes no more of it.
+    pub ended: bool,
+    /// All of the body is on its way.
+    pub complete: &'a Cell<bool>,
 }
 
 impl<F: Future<Output = Result<(), Failure>>> Side for Uploading<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Result<Progress, Failure> {
-        if !self.uploaded
+        if !self.ended
             && let Poll::Ready(outcome) = self.upload.as_mut().poll(cx)
         {
             outcome?;
-            self.uploaded = true;
+            self.ended = true;
         }
-        Ok(if self.uploaded { Progress::Uploaded } else { Progress::Uploading })
+        let uploaded = self.ended || self.complete.get();
+        Ok(if uploaded { Progress::Uploaded } else { Progress::Uploading })
     }
 }
 

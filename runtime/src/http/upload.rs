@@ -1,5 +1,7 @@
 //! The request body on its way to the upstream.
 
+use std::cell::Cell;
+use std::future::{pending, poll_fn};
 use std::time::Duration;
 
 use osmia_core::http1::Body;
@@ -29,11 +31,13 @@ pub struct Upload<'a, N: Net> {
     pub send_timeout: Duration,
     /// Counts what was read of the body, with its framing.
     pub received: &'a mut u64,
+    /// Set when all of it is on its way.
+    pub complete: &'a Cell<bool>,
 }
 
 impl<N: Net> Upload<'_, N> {
-    /// Moves the rest of the body. An upstream that stops taking it is no error here: it may have
-    /// answered already, and what it said decides.
+    /// Moves the rest of the body, and then watches for the client going away. An upstream that
+    /// stops taking it is no error here: it may have answered already, and what it said decides.
     pub async fn run(mut self) -> Result<(), Failure> {
         while !self.body.is_done() {
             let mut buf = self.receive().await?;
@@ -55,7 +59,24 @@ impl<N: Net> Upload<'_, N> {
             }
         }
         let _ = self.flush().await?;
-        Ok(())
+        self.complete.set(true);
+        self.slot.clear(Direction::Upload);
+        self.watch().await
+    }
+
+    /// Waits for ever, unless the client goes away. What comes early of the next request is kept.
+    async fn watch(&mut self) -> Result<(), Failure> {
+        while self.early.is_none() {
+            if !self.client.is_armed() {
+                self.client.start(Buf::new(Class::Small), true);
+            }
+            let (received, buf) = poll_fn(|cx| self.client.poll(cx)).await;
+            match received {
+                Ok(received) if received > 0 => *self.early = Some(buf),
+                _ => return Err(Failure::ClientGone),
+            }
+        }
+        pending().await
     }
 
     async fn receive(&mut self) -> Result<Buf, Failure> {

@@ -156,6 +156,7 @@ impl<N: Transport> Client<N> {
         };
         let length = request.headers().get(http::header::CONTENT_LENGTH);
         let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        let length = length.filter(|length: &u64| *length > 0);
         let (rx, tx) = stream::downstream(body, length, respond, asked);
         let idle = self.idle.for_stream(&self.worker);
         let down = Downstream::new(&self.worker, N::stream(rx, tx), idle);

@@ -58,7 +58,12 @@ pub fn request(out: &mut impl Sink, request: &Request<()>, ended: bool) -> Resul
     out.put(b" HTTP/1.1\r\nhost: ");
     out.put(authority);
     out.put(b"\r\n");
+    // A body of which it is said that it is empty, and which has not ended, may turn out longer.
+    let empty = headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0");
     for (name, value) in headers {
+        if empty && !ended && *name == CONTENT_LENGTH {
+            continue;
+        }
         if !matches!(*name, HOST | COOKIE | TE | TRANSFER_ENCODING | CONNECTION | UPGRADE) {
             put_field(out, name, value);
         }
@@ -69,7 +74,7 @@ pub fn request(out: &mut impl Sink, request: &Request<()>, ended: bool) -> Resul
         out.put(b"connection: upgrade\r\nupgrade: websocket\r\nsec-websocket-key: ");
         out.put(websocket_key().as_bytes());
         out.put(b"\r\n");
-    } else if !ended && !headers.contains_key(CONTENT_LENGTH) {
+    } else if !ended && (empty || !headers.contains_key(CONTENT_LENGTH)) {
         out.put(b"transfer-encoding: chunked\r\n");
     }
     out.put(b"\r\n");
