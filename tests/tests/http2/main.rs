@@ -24,6 +24,7 @@ mod smuggling;
 mod windows;
 
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+use std::sync::LazyLock;
 
 use osmia_tests::config::upstream_of;
 use osmia_tests::h2::{H2, Outcome, code, get};
@@ -46,12 +47,14 @@ fn with<'a>(fields: &[(&'a str, &'a str)], more: &[(&'a str, &'a str)]) -> Vec<(
     [fields, more].concat()
 }
 
+/// A node that is never connected to. One for all tests: making it takes a while.
+static STUCK: LazyLock<Unanswering> = LazyLock::new(Unanswering::new);
+
 /// A gateway with one worker before an [`Origin`]. `/stuck` goes to a node that is never connected
 /// to, so that nothing reads a body there.
 struct Front {
     gateway: Gateway,
     origin: Origin,
-    _stuck: Unanswering,
 }
 
 impl Front {
@@ -62,14 +65,14 @@ impl Front {
 
     #[track_caller]
     fn start_with(driver: Driver, change: impl FnOnce(Config) -> Config) -> Self {
-        let (origin, stuck) = (Origin::new(), Unanswering::new());
-        let nowhere = upstream_of(&[stuck.addr().to_string()], json!({}));
+        let origin = Origin::new();
+        let nowhere = upstream_of(&[STUCK.addr().to_string()], json!({}));
         let upstream = upstream_of(&[origin.upstream.node()], json!({}));
         let config = Config::new()
             .driver(driver)
             .route(json!({"id": "stuck", "uri": "/stuck", "upstream": nowhere}))
             .route(json!({"id": "all", "uri": "/*", "upstream": upstream}));
-        Self { gateway: change(config).start(), origin, _stuck: stuck }
+        Self { gateway: change(config).start(), origin }
     }
 
     #[track_caller]
