@@ -93,7 +93,8 @@ impl TlsPeer {
         }
     }
 
-    /// Whether a request for `host` (without port) and `path` (normalised) may be served on this connection (`apisix/init.lua`, `verify_https_client`).
+    /// Whether a request for `host` (without port) and `path` (normalised) may be served on this
+    /// connection (`apisix/init.lua`, `verify_https_client`).
     ///
     /// A host whose certificate has `client` needs a good certificate of the client, unless
     /// `skip_mtls_uri_regex` excepts the path, and a connection that was made for its name. All

@@ -117,7 +117,7 @@ fn schemes_say_what_is_spoken_and_where() {
         let route = routed(json!({"scheme": scheme, "nodes": nodes}));
         let upstream = upstream(&fixture.put("routes/1", route), "/a");
         assert_eq!((upstream.protocol, upstream.tls.is_some()), (protocol, is_tls), "{scheme}");
-        assert_eq!(upstream.nodes[0].addr.port(), port);
+        assert_eq!((upstream.nodes[0].addr.port(), upstream.scheme()), (port, scheme));
         assert_eq!(&*upstream.nodes[0].authority, "10.0.0.1");
     }
 }
