@@ -201,6 +201,7 @@ pub struct Idle {
 
 impl Idle {
     /// The same client, for one of its streams.
+    #[must_use]
     pub fn for_stream<N: Net>(&self, worker: &Worker<N>) -> Self {
         Self {
             slot: worker.deadlines.register(),

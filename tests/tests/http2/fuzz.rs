@@ -107,7 +107,7 @@ on_each_driver! {
         let front = Front::start_with(driver, |config| {
             config.http("client_header_timeout", "2s").http("client_body_timeout", "2s").http("keepalive_timeout", "2s")
         });
-        for seed in 0..seeds.unwrap_or(150) {
+        for seed in 0..seeds.unwrap_or(60) {
             eprintln!("seed {seed}");
             play(&front, seed);
             if seed % 10 == 0 {

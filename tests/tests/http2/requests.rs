@@ -299,7 +299,10 @@ on_each_driver! {
     fn malformed_bodies_are_refused(driver: Driver) {
         let front = Front::start(driver);
         front.check(BODIES);
-        check_untouched(&front);
+        // A request with a length of 0 is whole before the body comes that it must not have.
+        for seen in front.origin.seen().iter().filter(|seen| seen.target() != "/") {
+            assert_eq!((seen.field("content-length"), seen.text().as_str()), (Some("0"), ""));
+        }
     }
 
     /// Two lengths, also equal ones: not one that a reader of HTTP/1 could take for another.

@@ -1,7 +1,7 @@
 //! Section 6: each type of frame, with wrong streams, lengths and values.
 
 use osmia_tests::h2::{Frame, H2, Outcome, code, flag, get, hpack, kind, setting};
-use osmia_tests::on_each_driver;
+use osmia_tests::{Config, Upstream, on_each_driver};
 
 use super::{
     CONNECTION, Case, FLOW_CONTROL, FRAME_SIZE, Front, IGNORED, Look, PROTOCOL, SERVED,
@@ -328,20 +328,33 @@ on_each_driver! {
         front.check_serves();
     }
 
-    /// A stream that the client gives up is given up upstream as well.
+    /// A stream that the client gives up is given up upstream as well: before the response, within
+    /// it while nothing moves, and within an upload.
     fn a_reset_reaches_the_upstream(driver: Driver) {
-        let front = Front::start_with(driver, |config| config);
-        let mut h2 = front.connect();
-        let stream = h2.get("/slow");
-        h2.until("a head", |h2| h2.streams.get(&stream).is_some_and(|it| it.status() == 200));
+        let upstream = Upstream::new();
+        let gateway = Config::proxy(driver, &upstream).start();
+        let mut h2 = H2::connect(gateway.addr());
+        let stream = h2.get("/waiting");
+        let mut peer = upstream.accept();
+        peer.request();
         h2.send(&Frame::reset(stream, code::CANCEL));
-        let other = h2.get("/");
-        assert_eq!(h2.response(other).text(), "hello");
-        // The half of a response is in no pool.
-        front.origin.release();
-        for _ in 0..10 {
-            let stream = h2.get("/");
-            assert_eq!(h2.response(stream).text(), "hello");
-        }
+        peer.expect_end();
+        let stream = h2.get("/within");
+        let mut peer = upstream.accept();
+        peer.request();
+        peer.send("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\npart");
+        h2.until("a part", |h2| h2.streams.get(&stream).is_some_and(|it| it.body == b"part"));
+        h2.send(&Frame::reset(stream, code::CANCEL));
+        peer.expect_end();
+        let stream = h2.request_with_body(&post("/upload"));
+        h2.send(&Frame::data(stream, *b"abc", false));
+        let mut peer = upstream.accept();
+        peer.head();
+        assert_eq!(peer.chunk().unwrap(), b"abc");
+        h2.send(&Frame::reset(stream, code::CANCEL));
+        peer.expect_end();
+        let stream = h2.get("/after");
+        upstream.accept().serve_one("after");
+        assert_eq!(h2.response(stream).text(), "after");
     }
 }

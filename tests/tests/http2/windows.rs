@@ -227,6 +227,8 @@ on_each_driver! {
             let stream = h2.request_with_body(&post("/stuck"));
             h2.until("a window", |h2| h2.free(stream) >= 10_000);
             h2.send_body(stream, &[0; 10_000], false);
+            // Not a rapid reset: each has been begun.
+            h2.sync();
             h2.send(&Frame::reset(stream, code::CANCEL));
         }
         let stream = h2.request_with_body(&post("/echo"));

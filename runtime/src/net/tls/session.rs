@@ -214,9 +214,9 @@ impl Session {
             };
             let (discard, outcome) = match &mut *self.side {
                 Side::Server(side) => step
-                    .take(side.process_tls_records(incoming), |traffic| Sealing::Server(traffic)),
+                    .take(side.process_tls_records(incoming), Sealing::Server),
                 Side::Client(side) => step
-                    .take(side.process_tls_records(incoming), |traffic| Sealing::Client(traffic)),
+                    .take(side.process_tls_records(incoming), Sealing::Client),
             };
             self.received.advance(discard);
             let stage = match outcome {
