@@ -174,5 +174,7 @@ impl Tx for ScriptedTx {
 
     fn reset(&mut self) {}
 
+    fn send_last(&mut self, _: &[u8]) {}
+
     fn shutdown(&mut self) {}
 }

@@ -198,8 +198,12 @@ mod tests {
                 let (mut stream, _) = listener.accept().await.unwrap();
                 let mut request = Vec::new();
                 let is_whole = |request: &[u8]| {
+                    let text = String::from_utf8_lossy(request).to_lowercase();
                     let head = request.windows(4).position(|four| four == b"\r\n\r\n");
-                    head.is_some_and(|head| request.len() > head + 4)
+                    let length = text.split("content-length: ").nth(1);
+                    let length = length.and_then(|rest| rest.split("\r\n").next()?.parse().ok());
+                    head.zip(length)
+                        .is_some_and(|(head, n): (_, usize)| request.len() >= head + 4 + n)
                 };
                 while !is_whole(&request) {
                     stream.read_buf(&mut request).await.unwrap();

@@ -226,6 +226,16 @@ impl Default for Upstream {
 }
 
 impl Upstream {
+    /// `scheme`, as configured: `$upstream_scheme`.
+    pub fn scheme(&self) -> &'static str {
+        match (self.protocol, self.tls.is_some()) {
+            (UpstreamProtocol::Grpc, false) => "grpc",
+            (UpstreamProtocol::Grpc, true) => "grpcs",
+            (_, false) => "http",
+            (_, true) => "https",
+        }
+    }
+
     /// Computes ahead what the balancer derives from the nodes, so that no worker has to while it
     /// serves. Without this call the first worker that needs it does it.
     pub fn prepare(&self) {

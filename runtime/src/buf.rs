@@ -175,8 +175,8 @@ impl Buf {
         self.start as usize
     }
 
-    /// Makes the next `len` bytes part of what is filled and returns them to be overwritten; `None`:
-    /// there is no room for them.
+    /// Makes the next `len` bytes part of what is filled and returns them to be overwritten;
+    /// `None`: there is no room for them.
     pub fn extend(&mut self, len: usize) -> Option<&mut [u8]> {
         let (start, end) = (self.end as usize, self.end as usize + len);
         let added = self.mem.get_mut(start..end)?;

@@ -1,10 +1,12 @@
 //! Certificates: for clients by their names, for upstreams by their ids.
 
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use osmia_core::resource::{self, Key, SslType};
-use osmia_core::tls::Material;
+use osmia_core::settings::TlsSettings;
+use osmia_core::tls::{Material, ServerCompiler};
 use tokio_rustls::rustls::sign::CertifiedKey;
 
 use super::nodes::NoNodes;
@@ -13,6 +15,13 @@ use crate::stapling::{Staple, Wanted};
 use crate::state::Serving;
 
 impl Compiler {
+    /// How TLS is spoken from now on: with clients by these settings, and with nodes that are
+    /// verified by the authorities in a file, or by the system's.
+    pub fn set_tls(&mut self, settings: &TlsSettings, trusted: Option<PathBuf>) {
+        self.server_tls = ServerCompiler::new(settings);
+        self.builder.tls.trusted = trusted;
+    }
+
     /// Puts a certificate in the place of the one with the same id.
     pub(super) fn set_certificate(
         &mut self,

@@ -14,7 +14,6 @@ mod tls;
 mod upstreams;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use ahash::{HashMap, HashSet};
@@ -128,13 +127,6 @@ impl Compiler {
     /// (`apisix.disable_upstream_healthcheck`).
     pub fn disable_checks(&mut self) {
         self.builder.without_checks = true;
-    }
-
-    /// How TLS is spoken from now on: with clients by these settings, and with nodes that are
-    /// verified by the authorities in a file, or by the system's.
-    pub fn set_tls(&mut self, settings: &TlsSettings, trusted: Option<PathBuf>) {
-        self.server_tls = ServerCompiler::new(settings);
-        self.builder.tls.trusted = trusted;
     }
 
     /// What has to be checked otherwise since the last call, in the order in which it came about.

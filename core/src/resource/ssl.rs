@@ -130,8 +130,6 @@ impl Ssl {
             "certs" => self.certs = pems(value, CERTIFICATE)?,
             "keys" => self.keys = pems(value, PRIVATE_KEY)?,
             "client" => self.client = Some(ClientVerification::from_json(value)?),
-            // Removed with PATCH, it is null.
-            "ocsp_stapling" if value.is_null() => {}
             "ocsp_stapling" => self.ocsp_stapling = Some(OcspStapling::from_json(value)?),
             "status" => self.status = fields::status(value)?,
             "ssl_protocols" => {
@@ -225,12 +223,15 @@ mod tests {
             "snis": ["*.X.com", "y.com"], "ssl_protocols": ["TLSv1.2", "TLSv1.3"],
             "certs": ["c".repeat(128)], "keys": ["k".repeat(64)],
             "client": {"ca": "c".repeat(128), "depth": 2, "skip_mtls_uri_regex": ["/a"]},
+            "ocsp_stapling": {"enabled": true, "cache_ttl": 60, "response": "AA=="},
         }));
         value.as_object_mut().unwrap().remove("sni");
         let ssl = Ssl::from_json(&value).unwrap();
         assert_eq!(ssl.snis, ["*.x.com", "y.com"]);
         assert_eq!((ssl.status, ssl.kind), (Status::Disabled, SslType::Server));
         assert_eq!(ssl.client.as_ref().unwrap().depth, 2);
+        let stapling = ssl.ocsp_stapling.as_ref().unwrap();
+        assert_eq!((stapling.enabled, stapling.skip_verify, stapling.cache_ttl), (true, false, 60));
         let written = serde_json::to_value(&ssl).unwrap();
         assert_eq!(Ssl::from_json(&written).unwrap(), ssl);
     }
@@ -259,6 +260,11 @@ mod tests {
                 json!({"ssl_protocols": ["TLSv1.0"]}),
                 "property \"ssl_protocols\" validation failed: failed to validate item 1: matches \
                  none of the enum values",
+            ),
+            (
+                json!({"ocsp_stapling": {"cache_ttl": 59}}),
+                "property \"ocsp_stapling\" validation failed: property \"cache_ttl\" validation \
+                 failed: expected 59 to be at least 60",
             ),
             (json!({"name": "a"}), "additional properties forbidden, found name"),
             (

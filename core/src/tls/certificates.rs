@@ -14,12 +14,19 @@ pub struct Certificates {
     names: HashTrie<Vec<Arc<ServerTls>>>,
     /// Wildcards such as `*shop.com`, which may begin within a label.
     odd: usize,
+    /// Entries of certificates with `client`.
+    requiring: usize,
 }
 
 impl Certificates {
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
         self.names.is_empty()
+    }
+
+    /// Whether any host needs a certificate of its clients.
+    pub fn require_any(&self) -> bool {
+        self.requiring > 0
     }
 
     /// The certificate for a name in lower case, without a dot at its end.
@@ -33,10 +40,16 @@ impl Certificates {
         if let Some(exact) = self.get(sni.as_bytes()) {
             return Some(exact);
         }
-        // "*" and as much of the name's end as the wildcard has.
-        let mut wildcard = Vec::with_capacity(sni.len() + 1);
-        wildcard.push(b'*');
-        wildcard.extend_from_slice(sni.as_bytes());
+        // "*" and as much of the name's end as the wildcard has. Names of hosts fit on the stack.
+        let (mut short, mut long) = ([0; 256], Vec::new());
+        let wildcard = match short.get_mut(..=sni.len()) {
+            Some(short) => short,
+            None => {
+                long.resize(sni.len() + 1, 0);
+                &mut long[..]
+            }
+        };
+        wildcard[1..].copy_from_slice(sni.as_bytes());
         for start in 0..sni.len() {
             if self.odd == 0 && sni.as_bytes()[start] != b'.' {
                 continue;
@@ -58,6 +71,7 @@ impl Certificates {
             if row.get(place).is_none_or(|other| !Arc::ptr_eq(other, server)) {
                 row.insert(place, Arc::clone(server));
                 self.odd += usize::from(is_odd(sni));
+                self.requiring += usize::from(server.client.is_some());
             }
         }
     }
@@ -73,6 +87,7 @@ impl Certificates {
             row.retain(|other| !Arc::ptr_eq(other, server));
             let (gone, is_empty) = (row.len() < before, row.is_empty());
             self.odd -= usize::from(gone && is_odd(sni));
+            self.requiring -= usize::from(gone && server.client.is_some());
             if is_empty {
                 self.names.remove(sni.as_bytes());
             }
@@ -91,7 +106,10 @@ fn is_odd(sni: &str) -> bool {
 
 impl fmt::Debug for Certificates {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Certificates").field("odd", &self.odd).finish_non_exhaustive()
+        f.debug_struct("Certificates")
+            .field("odd", &self.odd)
+            .field("requiring", &self.requiring)
+            .finish_non_exhaustive()
     }
 }
 
@@ -155,6 +173,9 @@ mod tests {
         {
             assert_eq!(found(&table, sni), expected, "{sni}");
         }
+        // Longer than any name of a host: still told from what no wildcard covers.
+        assert_eq!(found(&table, &format!("{}shop.com", "x".repeat(1000))), "odd");
+        assert_eq!(found(&table, &"x".repeat(255)), "");
         table.remove(&all[0]);
         assert!(table.is_empty() && table.odd == 0);
     }

@@ -1,5 +1,6 @@
 //! What is known of a client after its handshake.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -92,8 +93,8 @@ impl TlsPeer {
         }
     }
 
-    /// Whether a request for `host` (lower case, without port) and `path` (normalised) may be
-    /// served on this connection (`apisix/init.lua`, `verify_https_client`).
+    /// Whether a request for `host` (without port) and `path` (normalised) may be served on this
+    /// connection (`apisix/init.lua`, `verify_https_client`).
     ///
     /// A host whose certificate has `client` needs a good certificate of the client, unless
     /// `skip_mtls_uri_regex` excepts the path, and a connection that was made for its name. All
@@ -110,7 +111,16 @@ impl TlsPeer {
         {
             self.verified()?;
         }
-        let Some(client) = certificates.find(host).and_then(|server| server.client.as_ref()) else {
+        if !certificates.require_any() {
+            return Ok(());
+        }
+        // As nginx has it in `$host`.
+        let host = host.strip_suffix('.').unwrap_or(host);
+        let has_upper = host.bytes().any(|byte| byte.is_ascii_uppercase());
+        let host: Cow<'_, str> =
+            if has_upper { host.to_ascii_lowercase().into() } else { host.into() };
+        let Some(client) = certificates.find(&host).and_then(|server| server.client.as_ref())
+        else {
             return Ok(());
         };
         // Of a certificate for `*.shop.com` another name is refused as well, as in APISIX.

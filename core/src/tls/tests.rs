@@ -212,7 +212,9 @@ fn host_and_name_agree_where_certificates_are_required() {
     let without = peer(&ends, "open.com", &open);
     assert_eq!(without.admit(&table, "open.com", "/"), Ok(()));
     assert_eq!(without.admit(&table, "unknown.com", "/"), Ok(()));
-    assert_eq!(without.admit(&table, "a.shut.com", "/"), Err(Failure::WrongServerName));
+    for host in ["a.shut.com", "a.shut.com.", "A.Shut.com"] {
+        assert_eq!(without.admit(&table, host, "/"), Err(Failure::WrongServerName));
+    }
     let good = Arc::new(client(Some(&leaf("client", &ca))));
     let ends = handshake(&good, &strict.config, "a.shut.com").unwrap();
     let with = peer(&ends, "a.shut.com", &strict);
@@ -224,6 +226,10 @@ fn host_and_name_agree_where_certificates_are_required() {
     table.remove(&open);
     table.insert(&now_strict);
     assert_eq!(without.admit(&table, "open.com", "/"), Err(Failure::NoClientCertificate));
+    table.remove(&now_strict);
+    assert!(table.require_any());
+    table.remove(&strict);
+    assert!(!table.require_any());
 }
 
 /// Whether a second handshake resumes the session of the first.

@@ -60,7 +60,7 @@ pub struct Destination<'a> {
 }
 
 /// Makes the TLS handshake on a connection to a node, if there is to be one.
-pub async fn secure<N: Transport>(conn: Conn<N>, to: Destination<'_>) -> Result<Conn<N>, Failure> {
+async fn secure<N: Transport>(conn: Conn<N>, to: Destination<'_>) -> Result<Conn<N>, Failure> {
     let (Some(tls), Some(name)) = (&to.upstream.tls, to.name) else { return Ok(conn) };
     let name = String::from_utf8_lossy(name);
     let config = match to.upstream.protocol {
@@ -73,6 +73,20 @@ pub async fn secure<N: Transport>(conn: Conn<N>, to: Destination<'_>) -> Result<
         tracing::warn!(upstream = %to.upstream.id, node = %to.node.label, "TLS: {error}");
         Failure::Connect
     })
+}
+
+/// A new connection under TLS; it is none that was there before.
+pub async fn secured<N: Transport>(
+    worker: &Worker<N>,
+    to: Destination<'_>,
+    preamble: Option<Buf>,
+) -> Result<(UpstreamConn<N>, bool), Failure> {
+    let conn = connect(&worker.net, to.node, preamble).await;
+    worker.stats.connects.add(1);
+    let conn = secure(conn.map_err(|error| failure(&error))?, to).await?;
+    let mut up = UpstreamConn::new(conn);
+    up.name = to.name.map(Into::into);
+    Ok((up, false))
 }
 
 /// A stream on a connection of HTTP/2 to the node: one that is there, or a new one. Whether it was

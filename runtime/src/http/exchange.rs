@@ -28,6 +28,7 @@ use super::upload::Upload;
 use crate::buf::{Buf, Class};
 use crate::log::{AccessLog, Record};
 use crate::net::{Transport, Tx};
+use crate::worker::deadline::Slot;
 use crate::worker::upstreams::UpstreamConn;
 use crate::worker::{Scratch, Worker};
 
@@ -348,37 +349,37 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             failure: Failure::ConnectTimeout,
             after_upload: false,
         };
-        let mut side = Watch::<N> {
-            client: &mut down.conn.rx,
-            upstream: None,
-            early: &mut down.early,
-            slot: &down.slot,
-        };
-        if multiplexed {
-            let mut opening = Box::pin(connect::stream(self.worker, to, preamble));
-            let opened =
-                wait(self.worker, &down.slot, &mut side, limit, |cx| opening.as_mut().poll(cx))
-                    .await?;
-            let (up, reused) = opened?;
-            self.attempts.reused = reused;
-            return Ok(up);
+        if multiplexed || name.is_some() {
+            // In a box: few requests need the room, and all would have it in their task.
+            return Box::pin(self.open_layered(down, to, preamble, limit)).await;
         }
+        let (mut side, slot) = watch(down);
         let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
-            wait(self.worker, &down.slot, &mut side, limit, |cx| connecting.as_mut().poll(cx))
-                .await?;
+            wait(self.worker, slot, &mut side, limit, |cx| connecting.as_mut().poll(cx)).await?;
         self.worker.stats.connects.add(1);
-        let conn = connected.map_err(|error| connect::failure(&error))?;
-        if name.is_none() {
-            return Ok(UpstreamConn::new(conn));
-        }
-        // In a box: few requests need the room, and all would have it in their task.
-        let mut securing = Box::pin(connect::secure(conn, to));
-        let secured =
-            wait(self.worker, &down.slot, &mut side, limit, |cx| securing.as_mut().poll(cx))
-                .await?;
-        let mut up = UpstreamConn::new(secured?);
-        up.name = name.map(Into::into);
+        connected.map(UpstreamConn::new).map_err(|error| connect::failure(&error))
+    }
+
+    /// A connection under TLS, or a stream on one of HTTP/2.
+    async fn open_layered(
+        &mut self,
+        down: &mut Downstream<N>,
+        to: Destination<'_>,
+        preamble: Option<Buf>,
+        limit: Limit,
+    ) -> Result<UpstreamConn<N>, Failure> {
+        let worker = self.worker;
+        let (mut side, slot) = watch(down);
+        let opened = if to.upstream.protocol == UpstreamProtocol::Http1 {
+            let mut opening = pin!(connect::secured(worker, to, preamble));
+            wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
+        } else {
+            let mut opening = pin!(connect::stream(worker, to, preamble));
+            wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
+        };
+        let (up, reused) = opened?;
+        self.attempts.reused = reused;
         Ok(up)
     }
 
@@ -482,8 +483,9 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             received: &mut self.body_received,
             complete: &complete,
         };
-        let upload = pin!(upload.run());
-        let mut side = Uploading { upload, ended: false, complete: &complete };
+        // In a box: most requests have no such upload, and all would have its room in their task.
+        let mut upload = Box::pin(upload.run());
+        let mut side = Uploading { upload: upload.as_mut(), ended: false, complete: &complete };
         let delivered = relay.run(&mut side).await?;
         Ok((delivered, side.ended || complete.get()))
     }
@@ -566,6 +568,14 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             (true, false) => Disposition::Linger(u64::MAX),
         }
     }
+}
+
+/// Watches for the client going away while something is done towards a node; with the slot that
+/// bounds it.
+fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &Slot) {
+    let Downstream { conn, early, slot, .. } = down;
+    let slot: &Slot = slot;
+    (Watch { client: &mut conn.rx, upstream: None, early, slot }, slot)
 }
 
 /// What is fixed for one attempt.

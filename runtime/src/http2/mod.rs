@@ -19,3 +19,4 @@ pub mod io;
 pub mod server;
 pub mod stream;
 pub mod text;
+mod unframe;

@@ -80,13 +80,12 @@ impl<N: Transport> Client<N> {
                     self.begin(request, respond);
                     continue;
                 }
-                Poll::Ready(Some(Ok(_))) => {}
                 Poll::Ready(Some(Err(error))) => {
                     tracing::debug!(client = %self.idle.addr, "HTTP/2: {error}");
                     return Poll::Ready(());
                 }
                 Poll::Ready(None) => return Poll::Ready(()),
-                Poll::Pending => {}
+                Poll::Ready(Some(Ok(_))) | Poll::Pending => {}
             }
             // What follows may have something to say, which is only said when polled again.
             if !self.look_after() {

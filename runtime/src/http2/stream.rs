@@ -10,24 +10,15 @@ use h2::client::{ResponseFuture, SendRequest};
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
 use http::HeaderMap;
-use osmia_core::http1::chunked::{ChunkedDecoder, Piece};
 use osmia_core::http1::response::Asked;
 use osmia_core::http1::write::{self, Sink};
-use osmia_core::http1::{BodyLength, RequestHead, ResponseHead};
-use osmia_core::limits::{HEAD_BYTES_MAX, HEADER_COUNT_MAX, HttpLimits};
+use osmia_core::http1::{RequestHead, ResponseHead};
 
 use super::text::{self, TextError};
+use super::unframe::{OWN, Unframe};
 use crate::buf::{Buf, Class};
 use crate::net::{Done, Rx, Tx};
 
-/// What heads of the gateway's own making are read with.
-const OWN: HttpLimits = HttpLimits {
-    request_line_bytes: HEAD_BYTES_MAX,
-    head_bytes: HEAD_BYTES_MAX,
-    header_count: HEADER_COUNT_MAX,
-    chunk_line_bytes: 64,
-    trailer_bytes: HEAD_BYTES_MAX,
-};
 /// Bytes that framing adds to a piece of a body: its size, two line ends, and some.
 const CHUNK: usize = 24;
 
@@ -62,13 +53,6 @@ enum Outgoing {
     Ended(SendStream<Buf>),
     /// Neither: it failed.
     Failed,
-}
-
-/// How the body that leaves is framed in what is handed over.
-enum Unframe {
-    Chunked(ChunkedDecoder, Vec<u8>),
-    Remaining(u64),
-    Tunnel,
 }
 
 struct Shared {
@@ -488,56 +472,6 @@ impl Shared {
             }
             (Outgoing::Body(_) | Outgoing::Respond(_), _) => self.reset(self.cut_short),
             _ => {}
-        }
-    }
-}
-
-impl Unframe {
-    fn new(length: BodyLength) -> Self {
-        match length {
-            BodyLength::Known(length) => Self::Remaining(length),
-            BodyLength::Chunked => Self::Chunked(ChunkedDecoder::new(&OWN), Vec::new()),
-            BodyLength::UntilClose => Self::Tunnel,
-        }
-    }
-
-    fn is_done(&self) -> bool {
-        matches!(self, Self::Remaining(0))
-    }
-
-    /// Leaves the payload in `buf`. Whether that is the end, and what comes behind it.
-    fn take(&mut self, buf: &mut Buf) -> io::Result<(bool, Option<HeaderMap>)> {
-        match self {
-            Self::Tunnel => Ok((false, None)),
-            Self::Remaining(remaining) => {
-                let len = (buf.len() as u64).min(*remaining);
-                *remaining -= len;
-                buf.truncate(len as usize);
-                Ok((*remaining == 0, None))
-            }
-            Self::Chunked(decoder, trailers) => {
-                let bytes = buf.bytes_mut();
-                let (mut read, mut kept) = (0, 0);
-                while let Some((piece, len)) =
-                    decoder.next_piece(&bytes[read..]).map_err(|_| malformed(TextError::Form))?
-                {
-                    match piece {
-                        Piece::Data => {
-                            bytes.copy_within(read..read + len, kept);
-                            kept += len;
-                        }
-                        Piece::Trailer => trailers.extend_from_slice(&bytes[read..read + len]),
-                        Piece::Framing | Piece::Extension => {}
-                    }
-                    read += len;
-                }
-                buf.truncate(kept);
-                if !decoder.is_done() {
-                    return Ok((false, None));
-                }
-                trailers.extend_from_slice(b"\r\n");
-                Ok((true, text::read_trailers(trailers)))
-            }
         }
     }
 }

@@ -1,7 +1,7 @@
 //! What lies between the kernel's connection and the requests on it.
 //!
-//! A connection is plain, or under TLS, or a stream on one of HTTP/2. The choice is made per connection and looked at once per
-//! operation, so that the request's life is written, and compiled, once.
+//! A connection is plain, or under TLS, or a stream on one of HTTP/2. The choice is made per
+//! connection and looked at once per operation, so that the request's life is written, and compiled, once.
 
 use std::future::Future;
 use std::io;
@@ -72,12 +72,13 @@ impl<N: Net> Net for Stack<N> {
         let (layer, raw) = match (conn.rx, conn.tx) {
             (StackRx::Plain(rx), StackTx::Plain(tx)) => (None, Some(Conn { rx, tx })),
             (StackRx::Tls(rx), StackTx::Tls(tx)) => {
-                Parked::new(rx, tx).map_or((None, None), |(layer, raw)| (Some(layer), Some(raw)))
+                let (layer, raw) = Parked::new(rx, tx).unzip();
+                (layer.map(Box::new), raw)
             }
             _ => (None, None),
         };
-        // Made here: inside, the connection would be kept in the future's state twice.
-        let parked = raw.map(N::park);
+        // A pointer to it is all that is kept in this future, which has it twice.
+        let parked = raw.map(|raw| Box::pin(N::park(raw)));
         async move {
             let Some(parked) = parked else { return Err(io::ErrorKind::NotConnected.into()) };
             let raw = parked.await?;

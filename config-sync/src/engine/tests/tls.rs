@@ -2,6 +2,8 @@
 
 use osmia_core::snapshot::UpstreamProtocol;
 use osmia_core::tls::ServerTls;
+use tokio_rustls::rustls::pki_types::CertificateDer;
+use tokio_rustls::rustls::pki_types::pem::PemObject as _;
 
 use super::*;
 
@@ -115,7 +117,7 @@ fn schemes_say_what_is_spoken_and_where() {
         let route = routed(json!({"scheme": scheme, "nodes": nodes}));
         let upstream = upstream(&fixture.put("routes/1", route), "/a");
         assert_eq!((upstream.protocol, upstream.tls.is_some()), (protocol, is_tls), "{scheme}");
-        assert_eq!(upstream.nodes[0].addr.port(), port);
+        assert_eq!((upstream.nodes[0].addr.port(), upstream.scheme()), (port, scheme));
         assert_eq!(&*upstream.nodes[0].authority, "10.0.0.1");
     }
 }
@@ -187,4 +189,43 @@ fn a_bad_client_certificate_keeps_the_last_good_one() {
     assert_eq!(good.tls, after.tls);
     let reason = &fixture.quarantined()[0].2;
     assert!(reason.starts_with("upstream.tls.client_key: it does not belong"), "{reason}");
+}
+
+#[test]
+fn staples_are_wanted_and_taken() {
+    let mut fixture = Fixture::default();
+    let wanted = |fixture: &mut Fixture| {
+        let changes = fixture.engine.take_staple_changes();
+        changes.iter().map(|(id, wanted)| (id.to_string(), wanted.len())).collect::<Vec<_>>()
+    };
+    let mut with = ssl("a.com");
+    with["ocsp_stapling"] = json!({"enabled": true, "cache_ttl": 60});
+    // The chain lacks the issuer: nobody can be asked.
+    let first = certificate(&fixture.put("ssls/1", with.clone()), "a.com").unwrap();
+    assert_eq!(wanted(&mut fixture), [("1".to_owned(), 0)]);
+    let leaf = |value: &Value| {
+        let pem = value["cert"].as_str().unwrap().as_bytes();
+        CertificateDer::from_pem_slice(pem).unwrap()
+    };
+    let staple = |leaf, response: Option<&[u8]>| Staple {
+        id: "1".into(),
+        leaf,
+        response: response.map(<[u8]>::to_vec),
+    };
+    fixture.engine.stapled(&staple(leaf(&with), Some(b"one")));
+    let second = certificate(&fixture.snapshot(), "a.com").unwrap();
+    assert!(!Arc::ptr_eq(&first, &second));
+    assert!(Arc::ptr_eq(&first.config.session_storage, &second.config.session_storage));
+    // The same again, one for another certificate, and one for nothing there is.
+    let before = fixture.snapshot();
+    fixture.engine.stapled(&staple(leaf(&with), Some(b"one")));
+    fixture.engine.stapled(&staple(leaf(&ssl("a.com")), Some(b"two")));
+    fixture.engine.stapled(&Staple { id: "9".into(), ..staple(leaf(&with), None) });
+    assert!(Arc::ptr_eq(&before, &fixture.snapshot()));
+    with.as_object_mut().unwrap().remove("ocsp_stapling");
+    fixture.put("ssls/1", with.clone());
+    assert_eq!(wanted(&mut fixture), [("1".to_owned(), 0)]);
+    fixture.engine.stapled(&staple(leaf(&with), None));
+    fixture.delete("ssls/1");
+    assert_eq!(wanted(&mut fixture), []);
 }

@@ -1,4 +1,4 @@
-//! Responses made with the types of RustCrypto and signed with rcgen's keys.
+//! Responses that are made here, and signed with keys of rcgen.
 
 use rcgen::{ExtendedKeyUsagePurpose, KeyPair, SigningKey};
 use x509_cert::der::asn1::{BitString, GeneralizedTime};
@@ -30,7 +30,7 @@ fn answer(question: &Question) -> SingleResponse {
     SingleResponse {
         cert_id: question.id.clone(),
         cert_status: CertStatus::good(),
-        this_update: time(NOW - hour),
+        this_update: time(NOW.saturating_sub(hour)),
         next_update: Some(time(NOW + hour)),
         single_extensions: None,
     }
@@ -105,7 +105,7 @@ fn an_answer_must_be_the_issuers_and_good() {
             "the response is from the future",
         ),
         (
-            SingleResponse { next_update: Some(time(NOW - late)), ..good.clone() },
+            SingleResponse { next_update: Some(time(NOW.saturating_sub(late))), ..good.clone() },
             "the response has expired",
         ),
         (

@@ -213,10 +213,12 @@ impl Session {
                 peer_closed: &mut self.peer_closed,
             };
             let (discard, outcome) = match &mut *self.side {
-                Side::Server(side) => step
-                    .take(side.process_tls_records(incoming), |traffic| Sealing::Server(traffic)),
-                Side::Client(side) => step
-                    .take(side.process_tls_records(incoming), |traffic| Sealing::Client(traffic)),
+                Side::Server(side) => {
+                    step.take(side.process_tls_records(incoming), Sealing::Server)
+                }
+                Side::Client(side) => {
+                    step.take(side.process_tls_records(incoming), Sealing::Client)
+                }
             };
             self.received.advance(discard);
             let stage = match outcome {
