@@ -1,7 +1,8 @@
 //! What lies between the kernel's connection and the requests on it.
 //!
 //! A connection is plain, or under TLS, or a stream on one of HTTP/2. The choice is made per
-//! connection and looked at once per operation, so that the request's life is written, and compiled, once.
+//! connection and looked at once per operation, so that the life of a request is written, and
+//! compiled, once.
 
 use std::future::Future;
 use std::io;
