@@ -40,8 +40,9 @@ check: build
 
 test: apt-test apt-browser lint unit instructions
 
+# Binaries and tests in one selection of packages: another one would build what they share again.
 unit: test-venv
-	$(CARGO) build -p osmia -p osmia-bench --bin osmia --bin osmia-demo-upstream
+	$(CARGO) build --workspace --bins --tests
 	$(CARGO) test --workspace
 
 # gRPC and WebSocket for the tests of protocols, in Debian's Python: python3-venv is for that one.
@@ -56,7 +57,8 @@ lint:
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 
 instructions:
-	$(CARGO) run -p osmia-bench --bin osmia-bench -- instructions --check
+	$(CARGO) build --workspace --bins --tests
+	$(or $(CARGO_TARGET_DIR),target)/debug/osmia-bench instructions --check
 
 bench: apt-bench
 	$(CARGO) build --release -p osmia -p osmia-bench

@@ -157,6 +157,22 @@ impl Failure {
         }
     }
 
+    /// The status of a call of gRPC that it ends (gRPC, "statuscodes", and for statuses of HTTP
+    /// "http-grpc-status-mapping").
+    pub fn grpc_status(self) -> u8 {
+        match self {
+            Self::BodyTooLarge | Self::Overload => 8,
+            Self::ClientTimeout | Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => 4,
+            Self::NoRoute | Self::NoService => 12,
+            Self::NoClientCertificate | Self::BadClientCertificate => 16,
+            Self::ClientGone => 1,
+            _ => match self.status() {
+                400..=500 => 13,
+                _ => 14,
+            },
+        }
+    }
+
     /// Who is to blame.
     pub fn source(self) -> Source {
         match self {

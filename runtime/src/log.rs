@@ -10,7 +10,7 @@ use osmia_core::forwarded::Trust;
 use osmia_core::http1::{RequestHead, ResponseHead};
 use osmia_core::origin::Origin;
 use osmia_core::request::{RequestVariables, header, number, put};
-use osmia_core::snapshot::{Node, Route};
+use osmia_core::snapshot::{Node, Route, Upstream};
 use osmia_core::tls::TlsPeer;
 use osmia_core::vars::{Variable, VariableSource};
 
@@ -206,14 +206,18 @@ impl<'a> Record<'a> {
             return match variable {
                 Variable::RouteId => route(attempts, out, |route| &route.id),
                 Variable::RouteName => route(attempts, out, |route| &route.name),
-                Variable::UpstreamScheme => put(out, b"http"),
+                Variable::UpstreamScheme => {
+                    put(out, attempts.upstream.map_or("http", Upstream::scheme).as_bytes())
+                }
                 _ => false,
             };
         };
         match variable {
             Variable::RouteId => route(attempts, out, |route| &route.id),
             Variable::RouteName => route(attempts, out, |route| &route.name),
-            Variable::UpstreamScheme => put(out, b"http"),
+            Variable::UpstreamScheme => {
+                put(out, attempts.upstream.map_or("http", Upstream::scheme).as_bytes())
+            }
             Variable::UpstreamHost => put(out, attempts.host(node, self.request, self.buf)),
             Variable::UpstreamUri => true,
             Variable::BalancerIp if node.unix.is_some() => put(out, node.label.as_bytes()),

@@ -335,14 +335,15 @@ mod tests {
     #[test]
     fn keys_of_apisix_are_known_with_all_below() {
         let document = json!({
-            "apisix": {"ssl": {"listen": [{"port": 9443}], "ssl_ciphers": "x"}, "enable_admin": true, "status": false},
+            "apisix": {"ssl": {"listen": [{"port": 9443}], "ssl_ciphers": "x"},
+                       "enable_admin": true, "status": false, "lru": {"count": 1}},
             "plugin_attr": {"prometheus": {"any": {"thing": 1}}},
             "deployment": {"admin": {"admin_key": [{"name": "a"}], "enable_admin_ui": true}},
             "plugins": ["a"],
         });
         let checked = check(&document);
         assert!(checked.warnings.is_empty(), "{:?}", checked.warnings);
-        let unused = ["apisix.ssl.ssl_ciphers", "deployment.admin.enable_admin_ui", "plugin_attr"];
+        let unused = ["apisix.lru", "deployment.admin.enable_admin_ui", "plugin_attr"];
         assert_eq!(checked.unused, unused);
     }
 

@@ -270,7 +270,7 @@ fn error_log_in_all_forms() {
 
 #[test]
 fn warnings_name_the_file() {
-    let loaded = read("apisix: {nodelisten: 1, ssl: {ssl_ciphers: x}}").unwrap();
+    let loaded = read("apisix: {nodelisten: 1, lru: {count: 1}}").unwrap();
     assert_eq!(loaded.warnings, ["dir/config.yaml: apisix.nodelisten: unknown key, ignored"]);
-    assert_eq!(loaded.unused, ["apisix.ssl.ssl_ciphers"]);
+    assert_eq!(loaded.unused, ["apisix.lru"]);
 }

@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::future::poll_fn;
 use std::io;
+use std::pin::pin;
 use std::task::Poll;
 
 use osmia_core::origin::Origin;
@@ -11,10 +12,12 @@ use osmia_core::reply::Failure;
 use osmia_core::snapshot::{Node, Slot, Upstream, UpstreamProtocol};
 
 use super::connection::Downstream;
+use super::side::{Limit, Watch, wait};
 use crate::buf::Buf;
 use crate::http2::client::{self, Claim, Sessions};
 use crate::net::{Conn, Net, Transport, Tx};
 use crate::worker::Worker;
+use crate::worker::deadline::Slot;
 use crate::worker::upstreams::UpstreamConn;
 
 /// What a connection to a node of `upstream` begins with, before anything else and before TLS: a
@@ -75,27 +78,61 @@ async fn secure<N: Transport>(conn: Conn<N>, to: Destination<'_>) -> Result<Conn
     })
 }
 
+/// A connection that more than TCP was done for.
+pub struct Opened<N: Transport> {
+    /// The connection, or a stream on one.
+    pub conn: UpstreamConn<N>,
+    /// It was there before.
+    pub reused: bool,
+}
+
+/// A connection under TLS, or a stream on one of HTTP/2; within `limit`, and only as long as the
+/// client is there.
+pub async fn layered<N: Transport>(
+    worker: &Worker<N>,
+    down: &mut Downstream<N>,
+    to: Destination<'_>,
+    preamble: Option<Buf>,
+    limit: Limit,
+) -> Result<Opened<N>, Failure> {
+    let (mut side, slot) = watch(down);
+    if to.upstream.protocol == UpstreamProtocol::Http1 {
+        let mut opening = pin!(secured(worker, to, preamble));
+        wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
+    } else {
+        let mut opening = pin!(stream(worker, to, preamble));
+        wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
+    }
+}
+
+/// Watches for the client going away while something is done towards a node; with the slot that
+/// bounds it.
+pub fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &Slot) {
+    let Downstream { conn, early, slot, .. } = down;
+    let slot: &Slot = slot;
+    (Watch { client: &mut conn.rx, upstream: None, early, slot }, slot)
+}
+
 /// A new connection under TLS; it is none that was there before.
-pub async fn secured<N: Transport>(
+async fn secured<N: Transport>(
     worker: &Worker<N>,
     to: Destination<'_>,
     preamble: Option<Buf>,
-) -> Result<(UpstreamConn<N>, bool), Failure> {
+) -> Result<Opened<N>, Failure> {
     let conn = connect(&worker.net, to.node, preamble).await;
     worker.stats.connects.add(1);
     let conn = secure(conn.map_err(|error| failure(&error))?, to).await?;
     let mut up = UpstreamConn::new(conn);
     up.name = to.name.map(Into::into);
-    Ok((up, false))
+    Ok(Opened { conn: up, reused: false })
 }
 
-/// A stream on a connection of HTTP/2 to the node: one that is there, or a new one. Whether it was
-/// there.
-pub async fn stream<N: Transport>(
+/// A stream on a connection of HTTP/2 to the node: one that is there, or a new one.
+async fn stream<N: Transport>(
     worker: &Worker<N>,
     to: Destination<'_>,
     preamble: Option<Buf>,
-) -> Result<(UpstreamConn<N>, bool), Failure> {
+) -> Result<Opened<N>, Failure> {
     // A connection that names its client serves no other.
     let own = RefCell::default();
     let sessions = if preamble.is_some() { &own } else { &worker.sessions };
@@ -112,7 +149,7 @@ pub async fn stream<N: Transport>(
         if let Claim::Stream(rx, tx) = claim {
             let mut up = UpstreamConn::new(N::stream(rx, tx));
             up.multiplexed = true;
-            return Ok((up, reused));
+            return Ok(Opened { conn: up, reused });
         }
         reused = false;
         let _dialing = Dialing { sessions, pool: node.pool, name };

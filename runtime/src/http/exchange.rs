@@ -351,36 +351,16 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         };
         if multiplexed || name.is_some() {
             // In a box: few requests need the room, and all would have it in their task.
-            return Box::pin(self.open_layered(down, to, preamble, limit)).await;
+            let opened = Box::pin(connect::layered(self.worker, down, to, preamble, limit)).await?;
+            self.attempts.reused = opened.reused;
+            return Ok(opened.conn);
         }
-        let (mut side, slot) = watch(down);
+        let (mut side, slot) = connect::watch(down);
         let mut connecting = pin!(connect::connect(&self.worker.net, plan.node, preamble));
         let connected =
             wait(self.worker, slot, &mut side, limit, |cx| connecting.as_mut().poll(cx)).await?;
         self.worker.stats.connects.add(1);
         connected.map(UpstreamConn::new).map_err(|error| connect::failure(&error))
-    }
-
-    /// A connection under TLS, or a stream on one of HTTP/2.
-    async fn open_layered(
-        &mut self,
-        down: &mut Downstream<N>,
-        to: Destination<'_>,
-        preamble: Option<Buf>,
-        limit: Limit,
-    ) -> Result<UpstreamConn<N>, Failure> {
-        let worker = self.worker;
-        let (mut side, slot) = watch(down);
-        let opened = if to.upstream.protocol == UpstreamProtocol::Http1 {
-            let mut opening = pin!(connect::secured(worker, to, preamble));
-            wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
-        } else {
-            let mut opening = pin!(connect::stream(worker, to, preamble));
-            wait(worker, slot, &mut side, limit, |cx| opening.as_mut().poll(cx)).await?
-        };
-        let (up, reused) = opened?;
-        self.attempts.reused = reused;
-        Ok(up)
     }
 
     /// What the node has to be by its certificate: the host it is asked for (nginx
@@ -450,6 +430,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         if !self.body.is_done() && waits && !down.conn.tx.is_busy() {
             down.conn.tx.start(Buf::copy_of(b"HTTP/1.1 100 Continue\r\n\r\n"));
         }
+        let heard = Cell::new(self.worker.clock.now_ms());
         let relay = Relay::<N> {
             worker: self.worker,
             slot: &down.slot,
@@ -460,6 +441,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             request: traits,
             read_timeout: plan.target.timeouts.read,
             progress: &mut self.delivery,
+            heard: &heard,
         };
         if self.body.is_done() {
             let mut side = Watch::<N> {
@@ -472,6 +454,8 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
         }
         self.attempts.streamed = true;
         let complete = Cell::new(false);
+        // To either side of a call of gRPC the other may have nothing to say for a long time.
+        let patient = plan.target.upstream.protocol == UpstreamProtocol::Grpc;
         let upload = Upload::<N> {
             worker: self.worker,
             slot: &down.slot,
@@ -482,6 +466,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             send_timeout: plan.target.timeouts.send,
             received: &mut self.body_received,
             complete: &complete,
+            idle: patient.then_some((plan.target.timeouts.read, &heard)),
         };
         // In a box: most requests have no such upload, and all would have its room in their task.
         let mut upload = Box::pin(upload.run());
@@ -555,7 +540,11 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             Source::Upstream => self.attempts.statuses(),
             _ => String::new(),
         };
-        let reply = reply::build(self.worker, failure, close, head_only, &statuses);
+        let reply = if reply::is_grpc(self.request, buf.bytes()) {
+            reply::build_grpc(self.worker, failure)
+        } else {
+            reply::build(self.worker, failure, close, head_only, &statuses)
+        };
         self.delivery.status = failure.status();
         self.delivery.sent_bytes = reply.len() as u64;
         self.delivery.body_bytes = if head_only { 0 } else { failure.body().1.len() as u64 };
@@ -568,14 +557,6 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             (true, false) => Disposition::Linger(u64::MAX),
         }
     }
-}
-
-/// Watches for the client going away while something is done towards a node; with the slot that
-/// bounds it.
-fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &Slot) {
-    let Downstream { conn, early, slot, .. } = down;
-    let slot: &Slot = slot;
-    (Watch { client: &mut conn.rx, upstream: None, early, slot }, slot)
 }
 
 /// What is fixed for one attempt.

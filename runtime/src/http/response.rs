@@ -1,5 +1,6 @@
 //! The main direction of an exchange: from the upstream's first byte to the client's last.
 
+use std::cell::Cell;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
@@ -40,6 +41,8 @@ pub struct Relay<'a, N: Net> {
     pub read_timeout: Duration,
     /// Filled as the response proceeds.
     pub progress: &'a mut Delivery,
+    /// When something came last of the upstream, on the worker's clock.
+    pub heard: &'a Cell<u64>,
 }
 
 /// What of a request decides how its response is delivered.
@@ -199,7 +202,10 @@ impl<N: Net> Relay<'_, N> {
             return Err(Failure::ClientGone);
         }
         match result {
-            Ok(received) if received > 0 => Ok(Some(buf)),
+            Ok(received) if received > 0 => {
+                self.heard.set(self.worker.clock.now_ms());
+                Ok(Some(buf))
+            }
             Ok(_) => Ok(None),
             Err(error) if is_head && error.kind() == std::io::ErrorKind::ConnectionRefused => {
                 Err(Failure::UpstreamRefused)

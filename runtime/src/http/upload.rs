@@ -12,6 +12,7 @@ use crate::buf::{Buf, Class};
 use crate::net::{Net, Rx, Tx};
 use crate::worker::Worker;
 use crate::worker::deadline::{Direction, Slot};
+use crate::worker::upstreams::duration_ms;
 
 /// What an upload works on.
 pub struct Upload<'a, N: Net> {
@@ -33,6 +34,9 @@ pub struct Upload<'a, N: Net> {
     pub received: &'a mut u64,
     /// Set when all of it is on its way.
     pub complete: &'a Cell<bool>,
+    /// Silence allowed in both directions at once, and when something came last of the upstream;
+    /// `None`: the client's silence counts alone.
+    pub idle: Option<(Duration, &'a Cell<u64>)>,
 }
 
 impl<N: Net> Upload<'_, N> {
@@ -80,19 +84,33 @@ impl<N: Net> Upload<'_, N> {
     }
 
     async fn receive(&mut self) -> Result<Buf, Failure> {
-        let timeout = self.worker.settings.downstream.body;
+        let timeout = self.idle.map_or(self.worker.settings.downstream.body, |(idle, _)| idle);
         self.slot.set(Direction::Upload, self.worker.clock.now_ms(), timeout);
         self.client.start(Buf::new(Class::Large), false);
-        let (client, upstream) = (&mut *self.client, &mut *self.upstream);
-        let (result, buf) =
-            wait_alone(self.slot, Direction::Upload, Failure::ClientTimeout, |cx| {
+        let (result, buf) = loop {
+            let (client, upstream) = (&mut *self.client, &mut *self.upstream);
+            let received = wait_alone(self.slot, Direction::Upload, Failure::ClientTimeout, |cx| {
                 // What is being sent goes on meanwhile.
                 if upstream.is_busy() && upstream.poll(cx).is_ready() {
                     // An error is seen by the next send, or in the response.
                 }
                 client.poll(cx)
             })
-            .await?;
+            .await;
+            match (received, self.idle) {
+                (Ok(done), _) => break done,
+                (Err(failure), Some((idle, heard))) => {
+                    let left = (heard.get() + duration_ms(idle))
+                        .saturating_sub(self.worker.clock.now_ms());
+                    if left == 0 {
+                        return Err(failure);
+                    }
+                    let left = Duration::from_millis(left);
+                    self.slot.set(Direction::Upload, self.worker.clock.now_ms(), left);
+                }
+                (Err(failure), None) => return Err(failure),
+            }
+        };
         let received = result.map_err(|_| Failure::ClientGone)?;
         if received == 0 {
             return Err(Failure::ClientGone);

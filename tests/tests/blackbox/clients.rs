@@ -164,7 +164,9 @@ on_each_driver! {
 
     fn garbage_is_refused(driver: Driver) {
         let upstream = Upstream::new();
-        let gateway = Config::proxy(driver, &upstream).start();
+        // With HTTP/2 its preface is none.
+        let gateway =
+            Config::proxy(driver, &upstream).set("apisix.enable_http2", false).start();
         for garbage in [
             b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n".as_slice(),
             b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",

@@ -26,6 +26,29 @@ on_each_driver! {
         assert_eq!(answer.field("x-private"), None, "named by Connection");
     }
 
+    /// What the gateway itself says to a call of gRPC is a status of gRPC, and all of the response.
+    fn failures_of_calls_are_statuses_of_grpc(driver: Driver) {
+        let refusing = upstream_of(&[Reserved::new().addr().to_string()], json!({"scheme": "grpc"}));
+        let front = Front::start_with(driver, |config| {
+            let dead = json!({"id": "dead", "uri": "/dead/*", "priority": 1, "upstream": refusing});
+            config.route(dead)
+        });
+        let call = with(
+            &with(&post("/dead/Call"), &[("content-type", "application/grpc")]),
+            &[("te", "trailers")],
+        );
+        let mut h2 = front.connect();
+        let fields: Vec<(&str, &str)> = call.clone();
+        let stream = h2.request(&fields);
+        let answer = h2.response(stream);
+        assert_eq!((answer.status(), answer.field("grpc-status")), (200, Some("14")), "{answer:?}");
+        assert_eq!(answer.field("grpc-message"), Some("cannot connect to the upstream node"));
+        assert_eq!((answer.field("content-length"), answer.body.len()), (None, 0));
+        // Others are told in HTTP.
+        let stream = h2.get("/dead/page");
+        assert_eq!(h2.response(stream).status(), 502);
+    }
+
     fn responses_without_a_body(driver: Driver) {
         let front = Front::start(driver);
         let mut h2 = front.connect();
