@@ -67,6 +67,9 @@ async fn serve(stream: TcpStream, reply: Rc<Reply>) {
     }
     let mut builder = server::Builder::new();
     builder.initial_window_size(1 << 20).initial_connection_window_size(1 << 24);
+    // A load that ends leaves streams that the proxy resets. Many at once would be an attack to h2,
+    // which closes the connection: that is not what is measured.
+    builder.max_pending_accept_reset_streams(usize::MAX).max_concurrent_reset_streams(4096);
     let Ok(mut connection) = builder.handshake::<_, Bytes>(stream).await else {
         return;
     };

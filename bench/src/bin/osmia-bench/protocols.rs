@@ -264,7 +264,7 @@ impl Lab {
                     let errors = sample.errors;
                     self.bench.notice(format!("{} ({what}): {errors} errors", contender.name()));
                 }
-                rows[at].samples.push(sample);
+                rows[at].samples.push(Sample { round, ..sample });
                 if !negotiated.is_empty() && !rows[at].negotiated.contains(&negotiated) {
                     rows[at].negotiated.push(negotiated);
                 }
@@ -309,8 +309,7 @@ impl Turn<'_> {
             Scenario::Tls1m => self.with_tls(|| self.wrk(1 << 20, 16)),
             Scenario::Handshake => self.handshakes(&Clients::full(ports.tls)?),
             Scenario::Resume => self.handshakes(&Clients::resuming(ports.tls)?),
-            Scenario::H2Tls => self.h2load(ports, h2load::Ask::Bytes),
-            Scenario::H2c => self.h2load(ports, h2load::Ask::Bytes),
+            Scenario::H2Tls | Scenario::H2c => self.h2load(ports, h2load::Ask::Bytes),
             Scenario::Grpc => {
                 let answer = osmia_bench::grpc::answer().len() as u64;
                 self.h2load(ports, h2load::Ask::Call(&self.material.call_file(), answer))

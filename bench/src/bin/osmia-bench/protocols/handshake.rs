@@ -50,7 +50,8 @@ impl Clients {
     pub(super) fn full(addr: SocketAddr) -> Result<Self> {
         let mut config = client_config()?;
         config.resumption = Resumption::disabled();
-        let configs = vec![Arc::new(config); THREADS];
+        let config = Arc::new(config);
+        let configs = (0..THREADS).map(|_| Arc::clone(&config)).collect();
         Ok(Self { addr, kind: HandshakeKind::Full, configs })
     }
 

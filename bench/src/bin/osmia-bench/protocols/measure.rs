@@ -20,6 +20,8 @@ pub(super) struct Counted {
 /// One measurement of one contender.
 #[derive(Debug, Clone, Copy, Serialize)]
 pub(super) struct Sample {
+    /// From 0. A turn that failed leaves no sample.
+    pub(super) round: usize,
     /// Processor time of the proxy per request or handshake, in microseconds.
     pub(super) cpu_us: f64,
     /// Requests or handshakes per second of time.
@@ -48,6 +50,7 @@ pub(super) fn measure(
     let window_ns = began.elapsed().as_nanos() as f64;
     ensure!(units > 0, "nothing was answered, {errors} errors");
     Ok(Sample {
+        round: 0,
         cpu_us: cpu_ns / 1e3 / units as f64,
         rate: units as f64 * 1e9 / window_ns,
         errors,
