@@ -141,6 +141,4 @@ mod tests {
         let counted = parse(&printed, 1024).expect("figures").counted;
         assert_eq!(counted, Counted { units: 90, errors: 18 });
     }
-        );
-    }
 }

@@ -149,7 +149,8 @@ impl Results {
              Osmia's handshakes per processor time\n\n| what | to | measured | budget | |\n\
              |---|---|--:|--:|---|"
         )?;
-        for Ratio { scenario, to, measured: Spread { median, min, max }, budget, met } in &self.ratios
+        for Ratio { scenario, to, measured: Spread { median, min, max }, budget, met } in
+            &self.ratios
         {
             let sign = if scenario.shakes_hands() { '≥' } else { '≤' };
             let budget = budget.map_or_else(String::new, |budget| format!("{sign} {budget:.2}"));
