@@ -8,16 +8,18 @@ APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-clie
 APT_BROWSER := chromium
 TEST_VENV := $(or $(CARGO_TARGET_DIR),target)/test-venv
 APT_BENCH := $(APT_BUILD) nginx-light haproxy wrk python3-venv cmake etcd-server etcd-client
+APT_PROTOCOLS := $(APT_BUILD) nginx-light haproxy wrk nghttp2-client openssl python3-venv
 APT_CONFIG := $(APT_BUILD) etcd-server etcd-client
 APT_FLAME := linux-perf
 
-.PHONY: help run build check test unit test-venv lint instructions bench bench-config micro flamegraph fuzz simulate deny
+.PHONY: help run build check test unit test-venv lint instructions bench bench-protocols bench-config micro flamegraph fuzz simulate deny
 
 help:
 	@echo "make run            build and start the gateway with the demo upstream"
 	@echo "make check          check conf/config.yaml and conf/apisix.yaml"
 	@echo "make test           install what the tests need and run every test"
 	@echo "make bench          compare with the peers; writes perf/results/"
+	@echo "make bench-protocols  TLS, HTTP/2 and gRPC against the peers; writes perf/results/"
 	@echo "make bench-config   measure the configuration plane with etcd; writes perf/results/"
 	@echo "make micro          micro-benchmarks (criterion)"
 	@echo "make instructions   instruction counts against the committed baseline"
@@ -65,6 +67,11 @@ bench: apt-bench
 	target/release/osmia-bench setup
 	target/release/osmia-bench run $(BENCH_ARGS)
 
+bench-protocols: apt-protocols
+	$(CARGO) build --release -p osmia -p osmia-bench
+	-target/release/osmia-bench setup envoy
+	target/release/osmia-bench protocols $(BENCH_ARGS)
+
 bench-config: apt-config
 	$(CARGO) build --release -p osmia -p osmia-bench
 	target/release/osmia-bench config $(BENCH_ARGS)
@@ -101,7 +108,7 @@ define apt
 	fi
 endef
 
-.PHONY: apt-build apt-test apt-browser apt-bench apt-config apt-flame
+.PHONY: apt-build apt-test apt-browser apt-bench apt-protocols apt-config apt-flame
 # etcd's client is generated from its protocol description by protoc, whichever way it came here.
 apt-build:
 	@command -v protoc >/dev/null || $(MAKE) --no-print-directory apt-protoc
@@ -114,6 +121,8 @@ apt-browser:
 	-$(call apt,$(APT_BROWSER))
 apt-bench:
 	$(call apt,$(APT_BENCH))
+apt-protocols:
+	$(call apt,$(APT_PROTOCOLS))
 apt-config:
 	$(call apt,$(APT_CONFIG))
 apt-flame:

@@ -3,6 +3,7 @@
 //!
 //! `osmia-bench run` is the entry point; `perf/README.md` tells how to read what it prints.
 
+pub mod grpc;
 pub mod load;
 pub mod relay;
 pub mod upstream;

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 
 use anyhow::Result;
 
-use crate::contender::{self, Contender, Started, Upstream};
+use crate::contender::{self, Contender, Protocols, Started, Upstream};
 use crate::machine::{self, Cores};
 use crate::plan::Plan;
 use crate::programs::{self, Programs};
@@ -70,7 +70,18 @@ impl Bench {
         what: &str,
         measure: impl FnOnce(&Self, &Started) -> Result<T>,
     ) -> Option<T> {
-        match self.start(contender).and_then(|started| measure(self, &started)) {
+        self.attempt_with(None, contender, what, measure)
+    }
+
+    /// As [`Bench::attempt`], with all protocols when they are given.
+    pub(crate) fn attempt_with<T>(
+        &mut self,
+        protocols: Option<&Protocols>,
+        contender: Contender,
+        what: &str,
+        measure: impl FnOnce(&Self, &Started) -> Result<T>,
+    ) -> Option<T> {
+        match self.start(contender, protocols).and_then(|started| measure(self, &started)) {
             Ok(figures) => Some(figures),
             Err(error) => {
                 self.notice(format!("{} ({what}) failed: {error:#}", contender.name()));
@@ -79,11 +90,11 @@ impl Bench {
         }
     }
 
-    fn start(&mut self, contender: Contender) -> Result<Started> {
+    fn start(&mut self, contender: Contender, protocols: Option<&Protocols>) -> Result<Started> {
         if !self.upstream.is_alive() {
             self.notice("the upstream had been ended by somebody and was started again".into());
             self.upstream = Upstream::start(&self.programs, &self.cores.load)?;
         }
-        contender::start(contender, &self.programs, self.upstream(), self.cores.proxy)
+        contender::start(contender, &self.programs, self.upstream(), self.cores.proxy, protocols)
     }
 }

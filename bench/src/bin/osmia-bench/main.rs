@@ -16,6 +16,7 @@ mod plan;
 mod proc;
 mod profile;
 mod programs;
+mod protocols;
 mod rate;
 mod report;
 mod setup;
@@ -46,6 +47,8 @@ enum Action {
     Run(Box<Plan>),
     /// Measures the configuration plane against its targets, with etcd and the embedded store.
     Config(Box<config::Options>),
+    /// Compares TLS, HTTP/2 and gRPC with those of the peers.
+    Protocols(Box<protocols::Options>),
     /// Counts the instructions of the request path.
     Instructions(instructions::Options),
     /// Profiles a contender under load with perf and draws a flamegraph.
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
     let outcome = match Cli::parse().command {
         Action::Run(plan) => run(*plan),
         Action::Config(options) => config::run(*options),
+        Action::Protocols(options) => protocols::run(&options),
         Action::Instructions(options) => instructions::run(&options),
         Action::Profile(options) => profile::run(&options),
         Action::Setup { peers } => set_up(&peers),

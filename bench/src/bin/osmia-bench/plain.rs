@@ -15,7 +15,7 @@ use crate::wrk::Load;
 const CONNECTS_PER_SECOND: f64 = 100.0;
 
 /// Others taking more of the proxy's core than this make a sample doubtful.
-const FOREIGN_SHARE: f64 = 0.05;
+pub(crate) const FOREIGN_SHARE: f64 = 0.05;
 
 /// One measurement of one contender.
 #[derive(Debug, Clone, Copy, Serialize)]
@@ -138,21 +138,18 @@ fn measure(bench: &Bench, started: &Started, body: Size, connections: usize) -> 
         wrk: bench.programs.wrk()?,
         cores: &bench.cores.load,
         addr: started.addr,
+        tls: None,
         body: body.0,
         connections,
         seconds: bench.plan.warm_up,
     };
     load.run()?;
     load.seconds = bench.plan.duration;
-    let group = started.running.group();
-    let (cpu, busy) = (group.cpu_ns()?, proc::core_busy_ticks(bench.cores.proxy));
-    let connects = proc::connects();
+    let reading = Reading::take(bench, started)?;
     let outcome = load.run()?;
-    let cpu_ns = group.cpu_ns()?.saturating_sub(cpu) as f64;
-    let busy = proc::core_busy_ticks(bench.cores.proxy).saturating_sub(busy) as f64;
     anyhow::ensure!(outcome.requests > 0, "no request was answered");
+    let Usage { cpu_ns, busy_ns, connects } = reading.until_now(bench, started)?;
     let window_ns = outcome.duration_us as f64 * 1e3;
-    let busy_ns = busy * 1e9 / proc::ticks_per_second() as f64;
     Ok(Sample {
         cpu_us: cpu_ns / 1e3 / outcome.requests as f64,
         rate: outcome.requests as f64 * 1e6 / outcome.duration_us as f64,
@@ -160,9 +157,48 @@ fn measure(bench: &Bench, started: &Started, body: Size, connections: usize) -> 
         p99_us: outcome.p99_us as f64,
         p999_us: outcome.p999_us as f64,
         errors: outcome.errors,
-        connects: proc::connects().saturating_sub(connects).saturating_sub(connections as u64),
+        connects: connects.saturating_sub(connections as u64),
         proxy_share: cpu_ns / window_ns,
         foreign_share: ((busy_ns - cpu_ns) / window_ns).max(0.0),
-        memory: group.memory(),
+        memory: started.running.group().memory(),
     })
+}
+
+/// Counters before a load.
+pub(crate) struct Reading {
+    cpu_ns: u64,
+    busy_ticks: u64,
+    connects: u64,
+}
+
+/// What happened between a [`Reading`] and now.
+pub(crate) struct Usage {
+    /// Processor time of the proxy's process group.
+    pub(crate) cpu_ns: f64,
+    /// Time that the proxy's core was busy, whoever used it.
+    pub(crate) busy_ns: f64,
+    /// TCP connections opened on this machine, the load's own included.
+    pub(crate) connects: u64,
+}
+
+impl Reading {
+    /// Reads the counters.
+    pub(crate) fn take(bench: &Bench, started: &Started) -> Result<Self> {
+        Ok(Self {
+            cpu_ns: started.running.group().cpu_ns()?,
+            busy_ticks: proc::core_busy_ticks(bench.cores.proxy),
+            connects: proc::connects(),
+        })
+    }
+
+    /// Reads them again.
+    pub(crate) fn until_now(&self, bench: &Bench, started: &Started) -> Result<Usage> {
+        let now = Self::take(bench, started)?;
+        let busy_ticks = now.busy_ticks.saturating_sub(self.busy_ticks) as f64;
+        Ok(Usage {
+            cpu_ns: now.cpu_ns.saturating_sub(self.cpu_ns) as f64,
+            busy_ns: busy_ticks * 1e9 / proc::ticks_per_second() as f64,
+            connects: now.connects.saturating_sub(self.connects),
+        })
+    }
 }

@@ -57,7 +57,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let cores = Cores::choose(None)?;
     machine::pin(&cores.load)?;
     let upstream = Upstream::start(&programs, &cores.load)?;
-    let started = contender::start(options.contender, &programs, upstream.addr, cores.proxy)?;
+    let started = contender::start(options.contender, &programs, upstream.addr, cores.proxy, None)?;
     let scratch = child::scratch()?;
     let samples = scratch.path().join("perf.data");
     record(options, &programs, &cores, &perf, &started, &samples)?;
@@ -79,6 +79,7 @@ fn record(
         wrk: programs.wrk()?,
         cores: &cores.load,
         addr: started.addr,
+        tls: None,
         body: options.body.0,
         connections: options.conns,
         seconds: WARM_UP_SECONDS,

@@ -20,7 +20,10 @@ const CRATE: &str = env!("CARGO_MANIFEST_DIR");
 pub(crate) struct Programs {
     contenders: BTreeMap<Contender, PathBuf>,
     upstream: Option<PathBuf>,
+    grpc_upstream: Option<PathBuf>,
     wrk: Option<PathBuf>,
+    h2load: Option<PathBuf>,
+    openssl: Option<PathBuf>,
 }
 
 impl Programs {
@@ -42,7 +45,14 @@ impl Programs {
             .into_iter()
             .filter_map(|(contender, path)| Some((contender, existing(path?)?)))
             .collect();
-        Self { contenders, upstream: sibling("osmia-demo-upstream"), wrk: in_path("wrk") }
+        Self {
+            contenders,
+            upstream: sibling("osmia-demo-upstream"),
+            grpc_upstream: sibling("osmia-grpc-upstream"),
+            wrk: in_path("wrk"),
+            h2load: in_path("h2load"),
+            openssl: in_path("openssl"),
+        }
     }
 
     /// Every contender is `name`: for tests of what is made of it.
@@ -51,7 +61,7 @@ impl Programs {
         use clap::ValueEnum;
         let contenders =
             Contender::value_variants().iter().map(|&c| (c, PathBuf::from(name))).collect();
-        Self { contenders, upstream: None, wrk: None }
+        Self { contenders, ..Self::default() }
     }
 
     /// The program of `contender`.
@@ -65,6 +75,25 @@ impl Programs {
             "osmia-demo-upstream is not beside osmia-bench: build it with \
              `cargo build --release -p osmia-bench`",
         )
+    }
+
+    /// The upstream for gRPC, built beside the harness.
+    pub(crate) fn grpc_upstream(&self) -> Result<&Path> {
+        self.grpc_upstream.as_deref().context(
+            "osmia-grpc-upstream is not beside osmia-bench: build it with \
+             `cargo build --release -p osmia-bench`",
+        )
+    }
+
+    /// The load generator for HTTP/2.
+    pub(crate) fn h2load(&self) -> Result<&Path> {
+        let advice = "h2load is not installed: `apt-get install nghttp2-client`";
+        self.h2load.as_deref().context(advice)
+    }
+
+    /// The command line of OpenSSL.
+    pub(crate) fn openssl(&self) -> Result<&Path> {
+        self.openssl.as_deref().context("openssl is not installed: `apt-get install openssl`")
     }
 
     /// The load generator.

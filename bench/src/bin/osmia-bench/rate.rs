@@ -106,6 +106,7 @@ fn probe(bench: &Bench, started: &Started) -> Result<f64> {
         wrk: bench.programs.wrk()?,
         cores: &bench.cores.load,
         addr: started.addr,
+        tls: None,
         body: BODY.0,
         connections: CONNECTIONS,
         seconds: bench.plan.duration,

@@ -15,6 +15,8 @@ pub(crate) struct Load<'a> {
     pub(crate) wrk: &'a Path,
     pub(crate) cores: &'a [usize],
     pub(crate) addr: SocketAddr,
+    /// With TLS: the settings that OpenSSL reads.
+    pub(crate) tls: Option<&'a Path>,
     pub(crate) body: u64,
     pub(crate) connections: usize,
     pub(crate) seconds: u64,
@@ -53,7 +55,16 @@ impl Load<'_> {
         let mut command = Command::new(self.wrk);
         command.args(["-t", &threads.to_string(), "-c", &self.connections.to_string()]);
         command.args(["-d", &format!("{}s", self.seconds), "--timeout", "10s", "-s"]);
-        command.arg(script).arg(format!("http://{}/bytes/{}", self.addr, self.body));
+        command.arg(script);
+        match self.tls {
+            None => command.arg(format!("http://{}/bytes/{}", self.addr, self.body)),
+            // A name, since clients of TLS name no addresses.
+            Some(settings) => command.env("OPENSSL_CONF", settings).arg(format!(
+                "https://localhost:{}/bytes/{}",
+                self.addr.port(),
+                self.body
+            )),
+        };
         Running::start(command, self.cores, output)
     }
 }
