@@ -17,7 +17,7 @@ use crate::buf::Buf;
 use crate::http2::client::{self, Claim, Sessions};
 use crate::net::{Conn, Net, Transport, Tx};
 use crate::worker::Worker;
-use crate::worker::deadline::Slot;
+use crate::worker::deadline::Slot as DeadlineSlot;
 use crate::worker::upstreams::UpstreamConn;
 
 /// What a connection to a node of `upstream` begins with, before anything else and before TLS: a
@@ -107,9 +107,9 @@ pub async fn layered<N: Transport>(
 
 /// Watches for the client going away while something is done towards a node; with the slot that
 /// bounds it.
-pub fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &Slot) {
+pub fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &DeadlineSlot) {
     let Downstream { conn, early, slot, .. } = down;
-    let slot: &Slot = slot;
+    let slot: &DeadlineSlot = slot;
     (Watch { client: &mut conn.rx, upstream: None, early, slot }, slot)
 }
 

@@ -28,7 +28,6 @@ use super::upload::Upload;
 use crate::buf::{Buf, Class};
 use crate::log::{AccessLog, Record};
 use crate::net::{Transport, Tx};
-use crate::worker::deadline::Slot;
 use crate::worker::upstreams::UpstreamConn;
 use crate::worker::{Scratch, Worker};
 
