@@ -204,8 +204,8 @@ pub(crate) struct Started {
     _dir: tempfile::TempDir,
 }
 
-/// Starts `contender` on `core` in front of `upstream`, for plain HTTP/1.1 or for all protocols, and
-/// checks that it answers HTTP/1.1 correctly.
+/// Starts `contender` on `core` in front of `upstream`, for plain HTTP/1.1 or for all protocols,
+/// and checks that it answers HTTP/1.1 correctly.
 pub(crate) fn start(
     contender: Contender,
     programs: &Programs,

@@ -1,5 +1,5 @@
-//! A client that only shakes hands: connect, handshake, close. Several threads, each of which has one
-//! connection at a time and sessions of its own.
+//! A client that only shakes hands: connect, handshake, close. Several threads, each of which has
+//! one connection at a time and sessions of its own.
 
 use std::io::Read;
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,5 @@
-//! Looks at a contender before it is measured: what it negotiates, and that it does what is counted.
+//! Looks at a contender before it is measured: what it negotiates, and that it does what is
+//! counted.
 
 use std::net::SocketAddr;
 use std::path::Path;
