@@ -77,11 +77,16 @@ pub(super) fn ratios(cells: &[Cell]) -> Vec<Ratio> {
 }
 
 fn ratio(scenario: Scenario, osmia: &Row, other: &Row) -> Option<Ratio> {
-    let cpu = |row: &Row| row.samples.iter().map(|s| s.cpu_us).collect::<Vec<_>>();
-    let (osmia, to, other) = (cpu(osmia), other.contender, cpu(other));
+    let to = other.contender;
     let rates = scenario.shakes_hands();
-    let ratio =
-        if rates { Spread::of_ratios(&other, &osmia) } else { Spread::of_ratios(&osmia, &other) }?;
+    // Rounds in which both were measured: a turn may have failed.
+    let pairs = osmia.samples.iter().filter_map(|ours| {
+        let theirs = other.samples.iter().find(|sample| sample.round == ours.round)?;
+        let (ours, theirs) = (ours.cpu_us, theirs.cpu_us);
+        let (above, below) = if rates { (theirs, ours) } else { (ours, theirs) };
+        (below > 0.0).then(|| above / below)
+    });
+    let ratio = Spread::of(pairs)?;
     let budget = BUDGETS.iter().find(|(s, c, _)| (*s, *c) == (scenario, to)).map(|(_, _, b)| *b);
     let median = ratio.median;
     let met = budget.map(|budget| if rates { median >= budget } else { median <= budget });
