@@ -256,8 +256,8 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             self.blame(failure, upstream, node);
             self.attempts.status = failure.status();
             let repeatable = self.may_repeat(failure, buf);
-            if repeatable && self.attempts.reused && failure == Failure::UpstreamClosed && !replayed
-            {
+            let stale = matches!(failure, Failure::UpstreamClosed | Failure::UpstreamRefused);
+            if repeatable && self.attempts.reused && stale && !replayed {
                 // The node closed a kept connection while the request was on its way: that says
                 // nothing about the node.
                 replayed = true;

@@ -145,8 +145,10 @@ fn halves(shared: Shared) -> (StreamRx, StreamTx) {
 }
 
 fn broken(error: h2::Error) -> io::Error {
-    // The peer vouches that it has done nothing (RFC 9113, section 8.7).
-    if error.reason() == Some(Reason::REFUSED_STREAM) {
+    // The peer vouches that it has done nothing (RFC 9113, section 8.7): it says so of a stream, or
+    // it goes away and this is one of the streams that it leaves behind.
+    let left_behind = error.is_go_away() && error.is_remote();
+    if left_behind || error.reason() == Some(Reason::REFUSED_STREAM) {
         return io::Error::new(io::ErrorKind::ConnectionRefused, error);
     }
     if error.is_io() {

@@ -156,7 +156,9 @@ fn tools(valgrind: &Path) -> String {
 fn build() -> Result<PathBuf> {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let output = Command::new(cargo)
-        .args(["build", "--workspace", "--bin", "osmia-icount", "--config"])
+        // A test among the targets, so that the dependencies have the features that the tests had
+        // them built with, and are not built again.
+        .args(["build", "--workspace", "--bin", "osmia-icount", "--test", "tidy", "--config"])
         .arg(programs::manifest().with_file_name("icount/profile.toml"))
         .env("CARGO_INCREMENTAL", "0")
         .args(["--message-format", "json-render-diagnostics", "--manifest-path"])
