@@ -170,12 +170,12 @@ fn build() -> Result<PathBuf> {
     executable(&String::from_utf8_lossy(&output.stdout)).context("cargo names no executable")
 }
 
-/// The executable of the last artifact that has one.
+/// The executable of the program that holds the scenarios.
 fn executable(messages: &str) -> Option<PathBuf> {
     messages
         .lines()
-        .rev()
         .filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok())
+        .filter(|message| message["target"]["name"] == "osmia-icount")
         .find_map(|message| Some(PathBuf::from(message.get("executable")?.as_str()?)))
 }
 
