@@ -257,9 +257,15 @@ mod tests {
     fn totals_and_executables_are_found() {
         assert_eq!(total("events: Ir\nfn=x\n1 2\ntotals: 4711\n"), Some(4711));
         assert_eq!(total("events: Ir\n"), None);
-        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
-                        {\"reason\":\"compiler-artifact\",\"executable\":\"/a/b\"}\n\
-                        {\"reason\":\"build-finished\"}\n";
-        assert_eq!(executable(messages), Some(PathBuf::from("/a/b")));
+        let artifact = |name: &str, executable: &str| {
+            let executable =
+                serde_json::json!({"target": {"name": name}, "executable": executable});
+            executable.to_string() + "\n"
+        };
+        let messages = "{\"executable\":null}\n".to_owned()
+            + &artifact("osmia-icount", "/a/b")
+            + &artifact("tidy", "/c/d")
+            + "{\"reason\":\"build-finished\",\"success\":true}";
+        assert_eq!(executable(&messages), Some(PathBuf::from("/a/b")));
     }
 }
