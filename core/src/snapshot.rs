@@ -231,6 +231,8 @@ impl Upstream {
         match (self.protocol, self.tls.is_some()) {
             (UpstreamProtocol::Grpc, false) => "grpc",
             (UpstreamProtocol::Grpc, true) => "grpcs",
+            (UpstreamProtocol::Http2, false) => "h2c",
+            (UpstreamProtocol::Http2, true) => "h2",
             (_, false) => "http",
             (_, true) => "https",
         }

@@ -66,7 +66,7 @@ impl Shared {
 
 /// Whether nodes are spoken to over TLS.
 pub(super) fn is_tls(config: &resource::Upstream) -> bool {
-    matches!(config.scheme, Scheme::Https | Scheme::Grpcs)
+    matches!(config.scheme, Scheme::Https | Scheme::Grpcs | Scheme::H2)
 }
 
 /// The certificate that is written in an upstream itself; `None`: there is none, or no use for it.

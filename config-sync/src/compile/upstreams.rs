@@ -153,6 +153,7 @@ impl Builder {
     ) -> Upstream {
         let protocol = match config.scheme {
             Scheme::Grpc | Scheme::Grpcs => UpstreamProtocol::Grpc,
+            Scheme::H2 | Scheme::H2c => UpstreamProtocol::Http2,
             _ => UpstreamProtocol::Http1,
         };
         let number = tls.as_ref().map(|tls| tls.number());

@@ -2,6 +2,7 @@
 
 use osmia_tests::config::upstream_of;
 use osmia_tests::h2::{Frame, H2, Outcome, get, hpack, setting};
+use osmia_tests::origin::Origin;
 use osmia_tests::port::Reserved;
 use osmia_tests::wire::Framing;
 use osmia_tests::{Config, Upstream, on_each_driver, pattern};
@@ -24,6 +25,39 @@ on_each_driver! {
         let answer = h2.response(stream);
         assert_eq!((answer.text().as_str(), answer.field("x-kept")), ("hi", Some("1")));
         assert_eq!(answer.field("x-private"), None, "named by Connection");
+    }
+
+    /// Plain HTTP/2 towards a node, which is another gateway with a route for nothing else.
+    fn nodes_may_speak_http_2(driver: Driver) {
+        let origin = Origin::new();
+        let behind = Config::new()
+            .driver(driver)
+            .route(json!({
+                "id": "all", "uri": "/*", "vars": [["server_protocol", "==", "HTTP/2.0"]],
+                "upstream": upstream_of(&[origin.upstream.node()], json!({})),
+            }))
+            .start();
+        let node = [behind.addr().to_string()];
+        let front = Front::start_with(driver, |config| {
+            let over = |id: &str, scheme: &str| {
+                json!({"id": id, "uri": format!("/{id}/*"), "priority": 1,
+                       "upstream": upstream_of(&node, json!({"scheme": scheme}))})
+            };
+            config.route(over("two", "h2c")).route(over("one", "http"))
+        });
+        let mut h2 = front.connect();
+        for _ in 0..3 {
+            let stream = h2.get("/two/x");
+            assert_eq!(h2.response(stream).text(), "hello");
+        }
+        let stream = h2.request_with_body(&post("/two/echo"));
+        h2.send_body(stream, &pattern::bytes(0, MIB), true);
+        assert_eq!(h2.response(stream).status(), 200);
+        let stream = h2.get("/one/x");
+        assert_eq!(h2.response(stream).status(), 404, "the route is for HTTP/2");
+        let mut client = front.gateway.client();
+        client.send("GET /two/y HTTP/1.1\r\nHost: a.test\r\n\r\n");
+        assert_eq!(client.response().text(), "hello");
     }
 
     /// What the gateway itself says to a call of gRPC is a status of gRPC, and all of the response.

@@ -203,6 +203,10 @@ pub enum Scheme {
     Grpc,
     /// gRPC over TLS.
     Grpcs,
+    /// HTTP/2 over TLS; Osmia's addition.
+    H2,
+    /// HTTP/2 without TLS, with prior knowledge; Osmia's addition.
+    H2c,
     /// L4, TCP.
     Tcp,
     /// L4, TLS towards the node.
@@ -214,9 +218,11 @@ pub enum Scheme {
 }
 
 impl Scheme {
-    const ALL: [Self; 8] = [
+    const ALL: [Self; 10] = [
         Self::Grpc,
         Self::Grpcs,
+        Self::H2,
+        Self::H2c,
         Self::Http,
         Self::Https,
         Self::Tcp,
@@ -232,6 +238,8 @@ impl Scheme {
             Self::Https => "https",
             Self::Grpc => "grpc",
             Self::Grpcs => "grpcs",
+            Self::H2 => "h2",
+            Self::H2c => "h2c",
             Self::Tcp => "tcp",
             Self::Tls => "tls",
             Self::Udp => "udp",
@@ -241,20 +249,21 @@ impl Scheme {
 
     /// Whether it is HTTP of any version.
     pub const fn is_http(self) -> bool {
-        matches!(self, Self::Http | Self::Https | Self::Grpc | Self::Grpcs)
+        matches!(self, Self::Http | Self::Https | Self::Grpc | Self::Grpcs | Self::H2 | Self::H2c)
     }
 
     /// The port of a node that names none: 443 with TLS, otherwise 80 (APISIX:
     /// `apisix/upstream.lua`, `scheme_to_port`).
     pub const fn default_port(self) -> u16 {
         match self {
-            Self::Https | Self::Grpcs => 443,
+            Self::Https | Self::Grpcs | Self::H2 => 443,
             _ => 80,
         }
     }
 
     fn from_json(value: &Value) -> Result<Self, Violation> {
-        const NAMES: [&str; 8] = ["grpc", "grpcs", "http", "https", "tcp", "tls", "udp", "kafka"];
+        const NAMES: [&str; 10] =
+            ["grpc", "grpcs", "http", "https", "tcp", "tls", "udp", "kafka", "h2", "h2c"];
         let name = fields::one_of(value, &NAMES)?;
         Ok(Self::ALL.into_iter().find(|scheme| scheme.as_str() == name).unwrap_or_default())
     }

@@ -50,7 +50,7 @@ fn properties() -> Value {
         "scheme": {
             "description": "protocol towards the nodes: grpc, grpcs, http, https for HTTP; \
                 tcp, tls, udp for streams; kafka",
-            "enum": ["grpc", "grpcs", "http", "https", "tcp", "tls", "udp", "kafka"],
+            "enum": ["grpc", "grpcs", "http", "https", "tcp", "tls", "udp", "kafka", "h2", "h2c"],
             "default": "http",
         },
         "discovery_type": d::text("the kind of registry that knows the nodes"),
