@@ -35,7 +35,8 @@ impl Client {
     #[track_caller]
     pub fn exchange(&mut self, request: impl AsRef<[u8]>) -> Message {
         let request = request.as_ref();
-        self.send(request);
+        // Whoever refuses a request may say so, and close, before all of it is sent.
+        let _ = self.try_send(request);
         let method = request.split(|byte| *byte == b' ').next().unwrap_or_default();
         self.response_to(&String::from_utf8_lossy(method))
     }
