@@ -169,12 +169,6 @@ impl Buf {
         *self = larger;
     }
 
-    /// Bytes that can be put in front.
-    #[inline]
-    pub fn headroom(&self) -> usize {
-        self.start as usize
-    }
-
     /// Makes the next `len` bytes part of what is filled and returns them to be overwritten;
     /// `None`: there is no room for them.
     pub fn extend(&mut self, len: usize) -> Option<&mut [u8]> {

@@ -9,15 +9,15 @@ use std::task::Poll;
 use osmia_core::origin::Origin;
 use osmia_core::proxy_protocol;
 use osmia_core::reply::Failure;
-use osmia_core::snapshot::{Node, Slot, Upstream, UpstreamProtocol};
+use osmia_core::snapshot::{Node, Upstream, UpstreamProtocol};
 
 use super::connection::Downstream;
 use super::side::{Limit, Watch, wait};
 use crate::buf::Buf;
-use crate::http2::client::{self, Claim, Sessions};
+use crate::http2::client::{self, Claim, Key, Sessions};
 use crate::net::{Conn, Net, Transport, Tx};
 use crate::worker::Worker;
-use crate::worker::deadline::Slot as DeadlineSlot;
+use crate::worker::deadline::Slot;
 use crate::worker::upstreams::UpstreamConn;
 
 /// What a connection to a node of `upstream` begins with, before anything else and before TLS: a
@@ -107,10 +107,21 @@ pub async fn layered<N: Transport>(
 
 /// Watches for the client going away while something is done towards a node; with the slot that
 /// bounds it.
-pub fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &DeadlineSlot) {
+pub fn watch<N: Transport>(down: &mut Downstream<N>) -> (Watch<'_, N>, &Slot) {
     let Downstream { conn, early, slot, .. } = down;
-    let slot: &DeadlineSlot = slot;
+    let slot: &Slot = slot;
     (Watch { client: &mut conn.rx, upstream: None, early, slot }, slot)
+}
+
+/// Connects, sends `preamble`, and makes the TLS handshake if there is to be one.
+async fn dial<N: Transport>(
+    worker: &Worker<N>,
+    to: Destination<'_>,
+    preamble: Option<Buf>,
+) -> Result<Conn<N>, Failure> {
+    let conn = connect(&worker.net, to.node, preamble).await;
+    worker.stats.connects.add(1);
+    secure(conn.map_err(|error| failure(&error))?, to).await
 }
 
 /// A new connection under TLS; it is none that was there before.
@@ -119,45 +130,40 @@ async fn secured<N: Transport>(
     to: Destination<'_>,
     preamble: Option<Buf>,
 ) -> Result<Opened<N>, Failure> {
-    let conn = connect(&worker.net, to.node, preamble).await;
-    worker.stats.connects.add(1);
-    let conn = secure(conn.map_err(|error| failure(&error))?, to).await?;
-    let mut up = UpstreamConn::new(conn);
-    up.name = to.name.map(Into::into);
-    Ok(Opened { conn: up, reused: false })
+    let mut conn = UpstreamConn::new(dial(worker, to, preamble).await?);
+    conn.name = to.name.map(Into::into);
+    Ok(Opened { conn, reused: false })
 }
 
 /// A stream on a connection of HTTP/2 to the node: one that is there, or a new one.
 async fn stream<N: Transport>(
     worker: &Worker<N>,
     to: Destination<'_>,
-    preamble: Option<Buf>,
+    mut preamble: Option<Buf>,
 ) -> Result<Opened<N>, Failure> {
     // A connection that names its client serves no other.
     let own = RefCell::default();
     let sessions = if preamble.is_some() { &own } else { &worker.sessions };
     let Destination { upstream, node, name } = to;
+    let key = &Key { pool: node.pool, name: name.map(Into::into) };
     let grpc = upstream.protocol == UpstreamProtocol::Grpc;
-    let mut preamble = preamble;
     let mut reused = true;
     loop {
-        let claim = poll_fn(|cx| match sessions.borrow_mut().claim(node.pool, name, grpc, cx) {
+        let claim = poll_fn(|cx| match sessions.borrow_mut().claim(key, grpc, cx) {
             Claim::Wait => Poll::Pending,
             claim => Poll::Ready(claim),
         })
         .await;
         if let Claim::Stream(rx, tx) = claim {
-            let mut up = UpstreamConn::new(N::stream(rx, tx));
-            up.multiplexed = true;
-            return Ok(Opened { conn: up, reused });
+            let mut conn = UpstreamConn::new(N::stream(rx, tx));
+            conn.multiplexed = true;
+            return Ok(Opened { conn, reused });
         }
         reused = false;
-        let _dialing = Dialing { sessions, pool: node.pool, name };
-        let conn = connect(&worker.net, node, preamble.take()).await;
-        worker.stats.connects.add(1);
-        let conn = secure(conn.map_err(|error| failure(&error))?, to).await?;
+        let _dialing = Dialing { sessions, key };
+        let conn = dial(worker, to, preamble.take()).await?;
         let begun =
-            client::begin(&worker.net, sessions, conn, node.pool, name, upstream.keepalive).await;
+            client::begin(&worker.net, sessions, conn, key.clone(), upstream.keepalive).await;
         begun.map_err(|error| {
             tracing::warn!(upstream = %upstream.id, node = %node.label, "HTTP/2: {error}");
             Failure::Connect
@@ -168,13 +174,12 @@ async fn stream<N: Transport>(
 /// Tells those who wait, however dialling ends.
 struct Dialing<'a> {
     sessions: &'a RefCell<Sessions>,
-    pool: Slot,
-    name: Option<&'a [u8]>,
+    key: &'a Key,
 }
 
 impl Drop for Dialing<'_> {
     fn drop(&mut self) {
-        self.sessions.borrow_mut().dialed(self.pool, self.name);
+        self.sessions.borrow_mut().dialed(self.key);
     }
 }
 

@@ -1,6 +1,7 @@
 //! What comes before the first request of a connection under TLS.
 
 use std::future::{Future, poll_fn};
+use std::io;
 use std::pin::pin;
 use std::rc::Rc;
 use std::task::Poll;
@@ -14,7 +15,7 @@ use super::connection::Idle;
 use super::reply;
 use crate::buf::{Buf, Class};
 use crate::net::tls::handshake::{Choice, HandshakeError};
-use crate::net::{Conn, Rx, Transport, Tx};
+use crate::net::{Conn, Transport, Tx, receive};
 use crate::worker::Worker;
 use crate::worker::deadline::{Direction, Slot};
 
@@ -44,7 +45,7 @@ pub async fn run<N: Transport>(
     idle.slot.set(Direction::Main, worker.clock.now_ms(), worker.settings.downstream.header);
     let first = match early {
         Some(early) => early,
-        None => within(&idle.slot, first_bytes(&mut conn)).await??,
+        None => within(&idle.slot, first_bytes(&mut conn)).await?.ok()?,
     };
     if first.bytes().first() != Some(&HANDSHAKE_RECORD) {
         refuse_plain(worker, conn, &idle, &first).await;
@@ -61,17 +62,11 @@ pub async fn run<N: Transport>(
         Ok(Choice { config: server.config.clone(), of: (names, server.clone()) })
     };
     let shaken = within(&idle.slot, N::secure(conn, first, choose)).await;
-    let (conn, ((name, sni), server)) = match shaken {
-        Some(Ok(shaken)) => shaken,
-        Some(Err(error)) => {
+    let (conn, ((name, sni), server)) = match shaken.unwrap_or(Err(HandshakeError::Timeout)) {
+        Ok(shaken) => shaken,
+        Err(error) => {
             worker.stats.refused.add(1);
             tracing::info!(client = %idle.addr, listener = %idle.listener.addr, "TLS: {error}");
-            return None;
-        }
-        None => {
-            worker.stats.refused.add(1);
-            tracing::info!(client = %idle.addr, listener = %idle.listener.addr,
-                "TLS: the handshake took too long");
             return None;
         }
     };
@@ -106,10 +101,8 @@ pub async fn within<F: Future>(slot: &Slot, future: F) -> Option<F::Output> {
     .await
 }
 
-async fn first_bytes<N: Transport>(conn: &mut Conn<N>) -> Option<Buf> {
-    conn.rx.start(Buf::new(Class::Small), false);
-    let (result, buf) = poll_fn(|cx| conn.rx.poll(cx)).await;
-    result.is_ok_and(|len| len > 0).then_some(buf)
+async fn first_bytes<N: Transport>(conn: &mut Conn<N>) -> io::Result<Buf> {
+    receive(conn, Buf::new(Class::Small)).await
 }
 
 /// Tells a client that speaks HTTP without TLS so; to anything else nothing can be said.
@@ -130,5 +123,5 @@ async fn refuse_plain<N: Transport>(
     // Until the client closes: closing with unread bytes would reset the connection, and the
     // reply might never be seen.
     conn.tx.shutdown();
-    while within(&idle.slot, first_bytes(&mut conn)).await.flatten().is_some() {}
+    while matches!(within(&idle.slot, first_bytes(&mut conn)).await, Some(Ok(_))) {}
 }

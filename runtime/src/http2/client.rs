@@ -1,11 +1,11 @@
 //! Connections of HTTP/2 to nodes, each for many requests at once.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use ahash::HashMap;
 use h2::client::{Builder, Connection, SendRequest};
 use osmia_core::snapshot::{KeepalivePool, Slot};
 
@@ -27,9 +27,11 @@ const FIRST_STREAMS: usize = 100;
 /// Which connections serve a request: the pool of the node, and the name that its certificate is
 /// for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-struct Key {
-    pool: Slot,
-    name: Option<Box<[u8]>>,
+pub struct Key {
+    /// The pool.
+    pub pool: Slot,
+    /// The name; `None`: without TLS.
+    pub name: Option<Box<[u8]>>,
 }
 
 /// A connection.
@@ -74,56 +76,37 @@ pub enum Claim {
 }
 
 impl Sessions {
-    /// A stream on a connection to the node of `pool`, if there is room on one.
-    pub fn claim(
-        &mut self,
-        pool: Slot,
-        name: Option<&[u8]>,
-        grpc: bool,
-        cx: &Context<'_>,
-    ) -> Claim {
-        let key = Key { pool, name: name.map(Into::into) };
-        let sessions = self.sessions.entry(key.clone()).or_default();
-        if let Some(session) = sessions.iter_mut().find_map(|session| {
-            let fits = session.has_room();
-            fits.then_some(session)
-        }) {
+    /// A stream on a connection for `key`, if there is room on one.
+    pub fn claim(&mut self, key: &Key, grpc: bool, cx: &Context<'_>) -> Claim {
+        let mut sessions = self.sessions.get_mut(key).into_iter().flatten();
+        let free = sessions.find_map(|session| session.has_room().then_some(session));
+        if let Some(session) = free {
             session.requests += 1;
             session.idle_since_ms = None;
-            let (rx, tx) = stream::upstream(
-                session.send.clone(),
-                name.is_some(),
-                grpc,
-                Lease::new(&session.streams),
-            );
+            let lease = Lease::new(&session.streams);
+            let (rx, tx) = stream::upstream(session.send.clone(), key.name.is_some(), grpc, lease);
             return Claim::Stream(rx, tx);
         }
-        match self.dialing.entry(key) {
-            std::collections::hash_map::Entry::Vacant(vacant) => {
-                vacant.insert(Vec::new());
-                Claim::Dial
-            }
-            std::collections::hash_map::Entry::Occupied(mut waiting) => {
-                waiting.get_mut().push(cx.waker().clone());
-                Claim::Wait
-            }
+        if let Some(waiting) = self.dialing.get_mut(key) {
+            waiting.push(cx.waker().clone());
+            return Claim::Wait;
         }
+        self.dialing.insert(key.clone(), Vec::new());
+        Claim::Dial
     }
 
     /// Lets those go on who wait for a connection, whether there is one now or not.
-    pub fn dialed(&mut self, pool: Slot, name: Option<&[u8]>) {
-        let key = Key { pool, name: name.map(Into::into) };
-        for waker in self.dialing.remove(&key).unwrap_or_default() {
+    pub fn dialed(&mut self, key: &Key) {
+        for waker in self.dialing.remove(key).unwrap_or_default() {
             waker.wake();
         }
     }
 
-    fn add(&mut self, pool: Slot, name: Option<&[u8]>, session: Session) {
+    fn add(&mut self, key: Key, session: Session) {
         // A node that has another generation is another node.
-        self.sessions.retain(|key, _| {
-            key.pool.index != pool.index || key.pool.generation == pool.generation
+        self.sessions.retain(|other, _| {
+            other.pool.index != key.pool.index || other.pool.generation == key.pool.generation
         });
-        let key = Key { pool, name: name.map(Into::into) };
         self.sessions.entry(key).or_default().push(session);
     }
 
@@ -152,13 +135,12 @@ impl Sessions {
     }
 }
 
-/// Begins HTTP/2 on a connection to the node of `pool`, and keeps it among `sessions`.
+/// Begins HTTP/2 on a connection, and keeps it among `sessions`.
 pub async fn begin<N: Net>(
     net: &N,
     sessions: &RefCell<Sessions>,
     conn: Conn<N>,
-    pool: Slot,
-    name: Option<&[u8]>,
+    key: Key,
     limits: KeepalivePool,
 ) -> Result<(), h2::Error> {
     let io = Io::new(conn, Buf::none(), false);
@@ -180,7 +162,7 @@ pub async fn begin<N: Net>(
         limits,
         idle_since_ms: None,
     };
-    sessions.borrow_mut().add(pool, name, session);
+    sessions.borrow_mut().add(key, session);
     net.spawn(drive(connection, open));
     Ok(())
 }

@@ -32,10 +32,6 @@ pub struct Watch {
     meter: Cell<FrameMeter>,
     /// What the peer has done that nobody may do.
     verdict: Cell<Option<Misuse>>,
-    /// Bytes received so far.
-    pub received: Cell<u64>,
-    /// Bytes that the transport has taken so far.
-    pub sent: Cell<u64>,
 }
 
 impl Watch {
@@ -82,7 +78,6 @@ impl<N: Net> Io<N> {
     /// Looks at what was just received.
     fn count(&self) {
         let watch = &self.watch;
-        watch.received.set(watch.received.get() + self.received.len() as u64);
         let mut meter = watch.meter.get();
         if let Err(misuse) = meter.see(self.received.bytes()) {
             watch.verdict.set(Some(misuse));
@@ -94,7 +89,6 @@ impl<N: Net> Io<N> {
     fn start(&mut self) {
         let written = std::mem::replace(&mut self.written, Buf::none());
         self.conn.tx.start(written);
-        self.watch.sent.set(self.conn.tx.sent());
     }
 
     /// Makes room for more.

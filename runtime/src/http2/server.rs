@@ -15,7 +15,7 @@ use osmia_core::reply::Failure;
 
 use super::io::{Io, Watch};
 use super::{stream, text};
-use crate::buf::Buf;
+use crate::buf::{Buf, Class};
 use crate::http::connection::{self, Downstream, Idle};
 use crate::http::exchange::{self, Disposition};
 use crate::http::greet::within;
@@ -147,7 +147,7 @@ impl<N: Transport> Client<N> {
         let (parts, body) = request.into_parts();
         let request = Request::from_parts(parts, ());
         let ended = body.is_end_stream();
-        let mut head = Buf::new(stream::HEAD);
+        let mut head = Buf::new(Class::Small);
         let written = text::request(&mut head, &request, ended);
         let asked = Asked {
             head: request.method() == Method::HEAD,

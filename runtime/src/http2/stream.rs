@@ -16,7 +16,7 @@ use osmia_core::http1::{RequestHead, ResponseHead};
 
 use super::text::{self, TextError};
 use super::unframe::{OWN, Unframe};
-use crate::buf::{Buf, Class};
+use crate::buf::Buf;
 use crate::net::{Done, Rx, Tx};
 
 /// Bytes that framing adds to a piece of a body: its size, two line ends, and some.
@@ -551,9 +551,6 @@ impl Drop for StreamTx {
         self.shared.borrow_mut().finish();
     }
 }
-
-/// The class of buffers that heads of streams are written into.
-pub const HEAD: Class = Class::Small;
 
 // `h2` takes the payload from the gateway's buffers as they are.
 impl bytes::Buf for Buf {

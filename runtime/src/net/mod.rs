@@ -15,7 +15,7 @@ pub mod tcp;
 pub mod tls;
 
 use std::cell::Ref;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -85,6 +85,16 @@ pub struct Conn<N: Net + ?Sized> {
     pub rx: N::Rx,
     /// Sending half.
     pub tx: N::Tx,
+}
+
+/// Receives behind what `buf` holds, with nothing beside it. The end of the stream is an error.
+pub async fn receive<N: Net>(conn: &mut Conn<N>, buf: Buf) -> io::Result<Buf> {
+    conn.rx.start(buf, false);
+    let (result, buf) = poll_fn(|cx| conn.rx.poll(cx)).await;
+    match result? {
+        0 => Err(io::ErrorKind::UnexpectedEof.into()),
+        _ => Ok(buf),
+    }
 }
 
 /// Outcome of an operation with the buffer it used.

@@ -1,6 +1,6 @@
 //! The machine: its cores, limits and names.
 
-use std::fs;
+use std::{fmt, fs};
 
 use anyhow::{Context, Result};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -71,6 +71,14 @@ pub(crate) struct Machine {
     pub(crate) cores: usize,
     pub(crate) memory_mib: u64,
     pub(crate) descriptor_limit: u64,
+}
+
+/// As the head of a report has it.
+impl fmt::Display for Machine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kernel, cpu, cores, memory_mib, .. } = self;
+        write!(f, "- Kernel: {kernel}\n- CPU: {cpu}, {cores} cores; {memory_mib} MiB of memory")
+    }
 }
 
 impl Machine {

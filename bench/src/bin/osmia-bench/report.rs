@@ -38,6 +38,26 @@ pub(crate) struct Results {
     pub(crate) bulk: Vec<bulk::Row>,
 }
 
+/// Writes `results` to `<stem>.json` and their Markdown to `report`, both in `directory`; the path
+/// of the latter.
+pub(crate) fn save(
+    directory: &Path,
+    stem: &str,
+    results: &impl Serialize,
+    report: &str,
+    markdown: &str,
+) -> Result<PathBuf> {
+    let save = |name: &str, text: &str| -> Result<PathBuf> {
+        let path = directory.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    };
+    fs::create_dir_all(directory)
+        .with_context(|| format!("cannot create {}", directory.display()))?;
+    save(&format!("{stem}.json"), &(serde_json::to_string_pretty(results)? + "\n"))?;
+    save(report, markdown)
+}
+
 /// Columns of the ratio table.
 const DIVISORS: [Contender; 6] = [
     Contender::Nginx,
@@ -59,20 +79,9 @@ impl Results {
 
     /// Writes `<date>-<label>.json` and `.md` to `directory`, and `latest.md` when asked to.
     pub(crate) fn save(&self, directory: &Path, label: &str, latest: bool) -> Result<PathBuf> {
-        let save = |name: &str, text: &str| -> Result<PathBuf> {
-            let path = directory.join(name);
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(path)
-        };
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        let json = serde_json::to_string_pretty(self)? + "\n";
-        save(&format!("{}-{label}.json", self.date), &json)?;
-        let markdown = self.markdown();
-        if latest {
-            return save("latest.md", &markdown);
-        }
-        save(&format!("{}-{label}.md", self.date), &markdown)
+        let stem = format!("{}-{label}", self.date);
+        let report = if latest { "latest.md".to_owned() } else { format!("{stem}.md") };
+        save(directory, &stem, self, &report, &self.markdown())
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -91,12 +100,7 @@ impl Results {
 
     fn write_head(&self, out: &mut String) -> std::fmt::Result {
         let machine = &self.machine;
-        writeln!(out, "- Kernel: {}", machine.kernel)?;
-        writeln!(
-            out,
-            "- CPU: {}, {} cores; {} MiB of memory",
-            machine.cpu, machine.cores, machine.memory_mib
-        )?;
+        writeln!(out, "{machine}")?;
         writeln!(
             out,
             "- Proxy on core {}, wrk and upstream on {:?}; one worker each, keep-alive on both \

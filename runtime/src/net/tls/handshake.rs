@@ -12,7 +12,7 @@ use thiserror::Error;
 use super::session::{Session, Stage};
 use super::{TlsRx, TlsTx, halves};
 use crate::buf::Buf;
-use crate::net::{Conn, Net, Rx, Tx};
+use crate::net::{Conn, Net, Tx, receive};
 
 /// A first message longer than this is no `ClientHello` of this world.
 const HELLO: usize = 64 * 1024;
@@ -29,6 +29,9 @@ pub enum HandshakeError {
     /// No certificate for the name that the client asked for.
     #[error("no certificate for {0}")]
     NoCertificate(String),
+    /// It took too long.
+    #[error("the handshake took too long")]
+    Timeout,
     /// The node's name cannot be a server's name.
     #[error("{0:?} is no server name")]
     Name(String),
@@ -132,15 +135,5 @@ async fn complete<N: Net>(session: &mut Session, conn: &mut Conn<N>) -> Result<(
                 session.feed(receive(conn, buf).await?)?;
             }
         }
-    }
-}
-
-async fn receive<N: Net>(conn: &mut Conn<N>, buf: Buf) -> Result<Buf, HandshakeError> {
-    conn.rx.start(buf, false);
-    let (result, buf) = poll_fn(|cx| conn.rx.poll(cx)).await;
-    match result {
-        Ok(0) => Err(io::Error::from(io::ErrorKind::UnexpectedEof).into()),
-        Ok(_) => Ok(buf),
-        Err(error) => Err(error.into()),
     }
 }

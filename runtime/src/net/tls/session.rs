@@ -4,20 +4,20 @@ use std::io;
 use std::sync::Arc;
 
 use osmia_core::http1::write::Sink;
-use rustls::client::{ClientConnectionData, UnbufferedClientConnection};
+use rustls::client::UnbufferedClientConnection;
 use rustls::pki_types::ServerName;
-use rustls::server::{ServerConnectionData, UnbufferedServerConnection};
+use rustls::server::UnbufferedServerConnection;
 use rustls::unbuffered::{
-    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus, WriteTraffic,
+    ConnectionState, EncodeError, EncodeTlsData, EncryptError, UnbufferedStatus,
 };
 use rustls::{ClientConfig, CommonState, ServerConfig};
 
-use crate::buf::{Buf, Class};
+use crate::buf::{Buf, Class, RECORD_HEADROOM};
 
-/// Room for the largest record (RFC 8446, section 5.2; TLS 1.2 allows 2048 more).
-const RECORD: usize = 16 * 1024 + 2048 + 5;
 /// Bytes that sealing adds at the most, per 16 KiB: header, nonce, tag and content type.
 const SEAL: usize = 5 + 8 + 16 + 16 + 1;
+/// Room for an encrypted alert.
+const ALERT: usize = 256;
 
 /// Where a connection is after its input was processed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,6 +28,23 @@ pub enum Stage {
     Open,
     /// Both sides have said that they are done.
     Closed,
+}
+
+/// Runs the state machine of either side over what was received.
+macro_rules! run {
+    ($session:ident, $status:ident => $then:expr) => {{
+        let received = $session.received.bytes_mut();
+        match &mut *$session.side {
+            Side::Server(side) => {
+                let $status = side.process_tls_records(received);
+                $then
+            }
+            Side::Client(side) => {
+                let $status = side.process_tls_records(received);
+                $then
+            }
+        }
+    }};
 }
 
 enum Side {
@@ -97,7 +114,7 @@ impl Session {
         }
         if self.received.is_empty() || buf.prepend(self.received.bytes()) {
             self.received = buf;
-        } else if self.received.len() > RECORD {
+        } else if self.received.len() > RECORD_HEADROOM {
             // A record is complete long before; this is a handshake message without an end.
             return Err(io::Error::from(io::ErrorKind::InvalidData));
         } else {
@@ -171,27 +188,16 @@ impl Session {
             return None;
         }
         let mut out = std::mem::take(&mut self.control);
-        let status = |out: &mut Vec<u8>, mut traffic: Sealing<'_, '_>| {
-            let start = out.len();
-            out.resize(start + 256, 0);
-            let len = traffic.close_notify(&mut out[start..]).unwrap_or(0);
-            out.truncate(start + len);
-        };
-        match &mut *self.side {
-            Side::Server(side) => match side.process_tls_records(self.received.bytes_mut()).state {
-                Ok(ConnectionState::WriteTraffic(traffic)) => {
-                    status(&mut out, Sealing::Server(traffic));
-                }
-                _ => return None,
-            },
-            Side::Client(side) => match side.process_tls_records(self.received.bytes_mut()).state {
-                Ok(ConnectionState::WriteTraffic(traffic)) => {
-                    status(&mut out, Sealing::Client(traffic));
-                }
-                _ => return None,
-            },
-        }
-        Some(out)
+        run!(self, status => match status.state {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => {
+                let start = out.len();
+                out.resize(start + ALERT, 0);
+                let len = traffic.queue_close_notify(&mut out[start..]).unwrap_or(0);
+                out.truncate(start + len);
+                Some(out)
+            }
+            _ => None,
+        })
     }
 
     /// Runs the state machine over what was received until it wants more or data may be sent.
@@ -204,7 +210,6 @@ impl Session {
             return Err(io::ErrorKind::ConnectionAborted.into());
         }
         loop {
-            let incoming = self.received.bytes_mut();
             let step = Step {
                 control: &mut self.control,
                 surplus: &mut self.surplus,
@@ -212,14 +217,7 @@ impl Session {
                 seal: seal.as_mut().map(|(plain, sealed)| (*plain, &mut **sealed)),
                 peer_closed: &mut self.peer_closed,
             };
-            let (discard, outcome) = match &mut *self.side {
-                Side::Server(side) => {
-                    step.take(side.process_tls_records(incoming), Sealing::Server)
-                }
-                Side::Client(side) => {
-                    step.take(side.process_tls_records(incoming), Sealing::Client)
-                }
-            };
+            let (discard, outcome) = run!(self, status => step.take(status));
             self.received.advance(discard);
             let stage = match outcome {
                 Ok(None) => continue,
@@ -240,23 +238,9 @@ impl Session {
 
     /// After an error: the alert that tells the peer of it.
     fn collect_alert(&mut self) {
-        let control = &mut self.control;
-        match &mut *self.side {
-            Side::Server(side) => {
-                if let Ok(ConnectionState::EncodeTlsData(data)) =
-                    side.process_tls_records(self.received.bytes_mut()).state
-                {
-                    encode(data, control);
-                }
-            }
-            Side::Client(side) => {
-                if let Ok(ConnectionState::EncodeTlsData(data)) =
-                    side.process_tls_records(self.received.bytes_mut()).state
-                {
-                    encode(data, control);
-                }
-            }
-        }
+        run!(self, status => if let Ok(ConnectionState::EncodeTlsData(data)) = status.state {
+            self.control.extend(encoded(data));
+        });
     }
 }
 
@@ -271,16 +255,20 @@ struct Step<'a> {
 
 impl Step<'_> {
     /// How many bytes were consumed, and whether the machine has come to rest.
-    fn take<'c, D>(
+    fn take<D>(
         mut self,
-        status: UnbufferedStatus<'c, '_, D>,
-        sealing: impl FnOnce(WriteTraffic<'c, D>) -> Sealing<'c, 'c>,
+        status: UnbufferedStatus<'_, '_, D>,
     ) -> (usize, Result<Option<Stage>, rustls::Error>) {
         let UnbufferedStatus { discard, state, .. } = status;
         let outcome = match state {
             Err(error) => Err(error),
             Ok(ConnectionState::EncodeTlsData(data)) => {
-                encode(data, self.control);
+                let message = encoded(data);
+                // What is sealed next may already be under the keys that this announces.
+                match &mut self.seal {
+                    Some((_, sealed)) => sealed.put(&message),
+                    None => self.control.extend(message),
+                }
                 Ok(None)
             }
             Ok(ConnectionState::TransmitTlsData(data)) => {
@@ -300,12 +288,20 @@ impl Step<'_> {
             }
             Ok(ConnectionState::Closed) => Ok(Some(Stage::Closed)),
             Ok(ConnectionState::BlockedHandshake) => Ok(Some(Stage::Handshake)),
-            Ok(ConnectionState::WriteTraffic(traffic)) => match self.seal {
+            Ok(ConnectionState::WriteTraffic(mut traffic)) => match self.seal {
                 None => Ok(Some(Stage::Open)),
-                Some((plain, sealed)) => sealing(traffic)
-                    .seal(plain, sealed)
-                    .map(|()| Some(Stage::Open))
-                    .map_err(|_| rustls::Error::EncryptError),
+                Some((plain, sealed)) => match traffic.encrypt(plain, sealed.spare()) {
+                    Ok(len) => {
+                        let _ = sealed.extend(len);
+                        Ok(Some(Stage::Open))
+                    }
+                    // A message went before the data and took its room.
+                    Err(EncryptError::InsufficientSize(needed)) => {
+                        sealed.grow(needed.required_size);
+                        Ok(None)
+                    }
+                    Err(_) => Err(rustls::Error::EncryptError),
+                },
             },
             // Early data is not enabled (it could be replayed), and there are no further states.
             Ok(_) => Err(rustls::Error::General("unexpected state".to_owned())),
@@ -328,34 +324,12 @@ impl Step<'_> {
     }
 }
 
-enum Sealing<'c, 'd> {
-    Server(WriteTraffic<'c, ServerConnectionData>),
-    Client(WriteTraffic<'d, ClientConnectionData>),
-}
-
-impl Sealing<'_, '_> {
-    fn seal(&mut self, plain: &[u8], sealed: &mut Buf) -> Result<(), EncryptError> {
-        let spare = sealed.spare();
-        let len = match self {
-            Self::Server(traffic) => traffic.encrypt(plain, spare)?,
-            Self::Client(traffic) => traffic.encrypt(plain, spare)?,
-        };
-        let _ = sealed.extend(len);
-        Ok(())
-    }
-
-    fn close_notify(&mut self, out: &mut [u8]) -> Result<usize, EncryptError> {
-        match self {
-            Self::Server(traffic) => traffic.queue_close_notify(out),
-            Self::Client(traffic) => traffic.queue_close_notify(out),
-        }
-    }
-}
-
-fn encode<D>(mut data: EncodeTlsData<'_, D>, control: &mut Vec<u8>) {
-    let start = control.len();
+/// A handshake message or an alert.
+fn encoded<D>(mut data: EncodeTlsData<'_, D>) -> Vec<u8> {
+    let mut message = Vec::new();
     if let Err(EncodeError::InsufficientSize(needed)) = data.encode(&mut []) {
-        control.resize(start + needed.required_size, 0);
-        let _ = data.encode(&mut control[start..]);
+        message.resize(needed.required_size, 0);
+        let _ = data.encode(&mut message);
     }
+    message
 }

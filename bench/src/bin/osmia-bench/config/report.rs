@@ -2,10 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::admin::{Admin, Sample, Way};
@@ -13,6 +12,7 @@ use super::change::Change;
 use super::churn::{Besides, Churn};
 use super::start::Starts;
 use crate::machine::{Cores, Machine};
+use crate::report;
 use crate::stats::Spread;
 
 /// Everything one run found out.
@@ -210,26 +210,14 @@ impl Results {
 
     /// Writes `<date>-<label>.json` and `.md` to `directory`; the path of the latter.
     pub(super) fn save(&self, directory: &Path, label: &str) -> Result<PathBuf> {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        let save = |extension: &str, text: String| -> Result<PathBuf> {
-            let path = directory.join(format!("{}-{label}.{extension}", self.date));
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(path)
-        };
-        save("json", serde_json::to_string_pretty(self)? + "\n")?;
-        save("md", self.markdown())
+        let stem = format!("{}-{label}", self.date);
+        report::save(directory, &stem, self, &format!("{stem}.md"), &self.markdown())
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let machine = &self.machine;
         writeln!(out, "# The configuration plane, {}\n", self.date)?;
-        writeln!(out, "- Kernel: {}", machine.kernel)?;
-        writeln!(
-            out,
-            "- CPU: {}, {} cores; {} MiB of memory",
-            machine.cpu, machine.cores, machine.memory_mib
-        )?;
+        writeln!(out, "{machine}")?;
         writeln!(
             out,
             "- {} routes; {} worker(s), the first on core {}; etcd, load and upstream on {:?}",
@@ -315,6 +303,8 @@ fn figure(value: f64) -> String {
 #[cfg(test)]
 mod tests {
     use super::super::gateway::Start;
+    use std::fs;
+
     use super::*;
 
     fn results() -> Results {

@@ -2,16 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::fs;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use serde::Serialize;
 
 use super::measure::Sample;
 use super::{Cell, Row, Scenario};
 use crate::contender::Contender;
 use crate::machine::{Cores, Machine};
+use crate::report;
 use crate::stats::Spread;
 
 /// Everything one run found out.
@@ -104,23 +104,14 @@ impl Results {
 
     /// Writes `<date>-<label>.json` and `.md` to `directory`; the path of the latter.
     pub(super) fn save(&self, directory: &Path, label: &str) -> Result<PathBuf> {
-        fs::create_dir_all(directory)
-            .with_context(|| format!("cannot create {}", directory.display()))?;
-        let save = |ending: &str, text: String| -> Result<PathBuf> {
-            let path = directory.join(format!("{}-{label}.{ending}", self.date));
-            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-            Ok(path)
-        };
-        save("json", serde_json::to_string_pretty(self)? + "\n")?;
-        save("md", self.markdown())
+        let stem = format!("{}-{label}", self.date);
+        report::save(directory, &stem, self, &format!("{stem}.md"), &self.markdown())
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
         let Self { machine, cores, .. } = self;
         writeln!(out, "# TLS, HTTP/2 and gRPC: Osmia and its peers, {}\n", self.date)?;
-        writeln!(out, "- Kernel: {}", machine.kernel)?;
-        let (cpu, memory) = (&machine.cpu, machine.memory_mib);
-        writeln!(out, "- CPU: {cpu}, {} cores; {memory} MiB of memory", machine.cores)?;
+        writeln!(out, "{machine}")?;
         writeln!(
             out,
             "- Proxy on core {}, load and upstreams on {:?}; one worker each, one certificate \
@@ -205,6 +196,8 @@ fn write_cell(out: &mut String, cell: &Cell) -> std::fmt::Result {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn cell(scenario: Scenario, osmia: f64, nginx: f64) -> Cell {
