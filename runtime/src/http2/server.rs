@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::FutureExt as _;
 use h2::server::{Builder, Connection, SendResponse};
 use h2::{Reason, RecvStream};
 use http::{Method, Request};
@@ -164,10 +165,8 @@ impl<N: Transport> Client<N> {
             Failure::RequestHead(HeadError::InvalidHost)
         });
         let task = serve_stream(Rc::clone(&self.worker), down, head, refused);
-        let worker = Rc::clone(&self.worker);
-        self.worker.net.spawn(async move {
-            let _ = connection::guarded(&worker, task).await;
-        });
+        let task = connection::guarded(Rc::clone(&self.worker), task).map(|_| ());
+        self.worker.net.spawn(task);
     }
 }
 
