@@ -6,9 +6,10 @@
 //! | `config_cli` | `osmia config`: a client of the Admin API |
 //! | [`worker`] | one pinned thread: event loop, clock, deadlines, pools |
 //! | [`http`] | a request's life |
-//! | [`net`], [`buf`] | transports and buffers |
+//! | [`net`], [`buf`], [`allocator`] | transports, buffers, memory |
 //! | [`log`], [`disk`] | access log lines, and the thread that writes them |
 
+pub mod allocator;
 pub mod boot;
 pub mod buf;
 pub mod cli;

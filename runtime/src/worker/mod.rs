@@ -293,6 +293,7 @@ impl<N: Net> Worker<N> {
         self.upstreams.borrow_mut().sweep(now);
         self.sessions.borrow_mut().sweep(now);
         crate::buf::trim();
+        crate::allocator::give_back();
         if let Some(log) = &self.log {
             log.flush();
         }
