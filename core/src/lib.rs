@@ -13,6 +13,7 @@ pub mod expr;
 pub mod forwarded;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod grpc;
 pub mod health;
 pub mod http1;
 pub mod http2;

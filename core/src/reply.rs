@@ -100,6 +100,9 @@ pub enum Failure {
     /// The node did not answer in time.
     #[error("reading from the upstream node timed out")]
     ReadTimeout,
+    /// The call has taken as long as its client allows (`grpc-timeout`).
+    #[error("the call's grpc-timeout has passed")]
+    CallTimeout,
     /// The gateway is out of descriptors or memory.
     #[error("gateway out of resources")]
     Overload,
@@ -152,7 +155,7 @@ impl Failure {
             | Self::ResponseHead(_)
             | Self::ResponseBody(_)
             | Self::ResponseTruncated => 502,
-            Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => 504,
+            Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout | Self::CallTimeout => 504,
             Self::Internal => 500,
         }
     }
@@ -162,7 +165,11 @@ impl Failure {
     pub fn grpc_status(self) -> u8 {
         match self {
             Self::BodyTooLarge | Self::Overload => 8,
-            Self::ClientTimeout | Self::ConnectTimeout | Self::SendTimeout | Self::ReadTimeout => 4,
+            Self::ClientTimeout
+            | Self::ConnectTimeout
+            | Self::SendTimeout
+            | Self::ReadTimeout
+            | Self::CallTimeout => 4,
             Self::NoRoute | Self::NoService => 12,
             Self::NoClientCertificate | Self::BadClientCertificate => 16,
             Self::ClientGone => 1,
@@ -185,6 +192,7 @@ impl Failure {
             | Self::WrongServerName
             | Self::PlainHttp
             | Self::ClientTimeout
+            | Self::CallTimeout
             | Self::ClientGone => Source::Downstream,
             Self::NoRoute
             | Self::NoNode

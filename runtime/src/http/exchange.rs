@@ -5,6 +5,7 @@ use std::future::Future;
 use std::pin::pin;
 use std::time::{Duration, Instant};
 
+use osmia_core::grpc;
 use osmia_core::health::Outcome;
 use osmia_core::http1::request::split_port;
 use osmia_core::http1::response::Asked;
@@ -28,6 +29,7 @@ use super::upload::Upload;
 use crate::buf::{Buf, Class};
 use crate::log::{AccessLog, Record};
 use crate::net::{Transport, Tx};
+use crate::worker::deadline::Direction;
 use crate::worker::upstreams::UpstreamConn;
 use crate::worker::{Scratch, Worker};
 
@@ -133,7 +135,18 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             timeouts: route.timeout.as_deref().copied().unwrap_or(upstream.timeout),
             websocket: route.enable_websocket,
         };
-        self.proxy(down, buf, target).await
+        let is_call = upstream.protocol == UpstreamProtocol::Grpc;
+        if is_call
+            && let Some(value) = self.request.value(buf.bytes(), "grpc-timeout")
+            && let Some(timeout) = grpc::timeout(value)
+        {
+            down.slot.set(Direction::Call, self.worker.clock.now_ms(), timeout);
+        }
+        let outcome = self.proxy(down, buf, target).await;
+        if is_call {
+            down.slot.clear(Direction::Call);
+        }
+        outcome
     }
 
     /// Separates what came with the head: the body's first part stays behind the head, what

@@ -1,5 +1,6 @@
 //! Replies of the gateway's own.
 
+use osmia_core::grpc;
 use osmia_core::http1::RequestHead;
 use osmia_core::http1::write::Sink;
 use osmia_core::reply::{Failure, reason};
@@ -10,8 +11,7 @@ use crate::worker::Worker;
 
 /// Whether a request is a call of gRPC.
 pub fn is_grpc(request: &RequestHead, buf: &[u8]) -> bool {
-    let is_type = |value: &[u8]| value.starts_with(b"application/grpc");
-    request.http2 && request.value(buf, "content-type").is_some_and(is_type)
+    request.http2 && request.value(buf, "content-type").is_some_and(grpc::is_media_type)
 }
 
 /// The complete reply to a call of gRPC: its status in place of one of HTTP, which a client of gRPC

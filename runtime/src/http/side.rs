@@ -116,6 +116,9 @@ pub async fn wait<N: Net, T>(
             uploading = false;
             slot.set(Direction::Main, worker.clock.now_ms(), limit.timeout);
         }
+        if slot.is_expired(Direction::Call) {
+            return Poll::Ready(Err(Failure::CallTimeout));
+        }
         if slot.is_expired(Direction::Main) {
             if limit.after_upload && progress == Progress::Uploading {
                 slot.set(Direction::Main, worker.clock.now_ms(), limit.timeout);
@@ -158,6 +161,7 @@ pub async fn wait_alone<T>(
     poll_fn(move |cx| match operation(cx) {
         Poll::Ready(value) => Poll::Ready(Ok(value)),
         Poll::Pending if slot.is_expired(direction) => Poll::Ready(Err(failure)),
+        Poll::Pending if slot.is_expired(Direction::Call) => Poll::Ready(Err(Failure::CallTimeout)),
         Poll::Pending => Poll::Pending,
     })
     .await

@@ -99,6 +99,7 @@ impl<N: Net> Upload<'_, N> {
             .await;
             match (received, self.idle) {
                 (Ok(done), _) => break done,
+                (Err(Failure::CallTimeout), _) => return Err(Failure::CallTimeout),
                 (Err(failure), Some((idle, heard))) => {
                     let left = (heard.get() + duration_ms(idle))
                         .saturating_sub(self.worker.clock.now_ms());

@@ -8,6 +8,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Method, Request, Response, StatusCode, Uri, Version};
+use osmia_core::grpc;
 use osmia_core::http1::chunked::is_forbidden_trailer;
 use osmia_core::http1::write::Sink;
 use osmia_core::http1::{Field, Known, RequestHead, ResponseHead};
@@ -195,17 +196,14 @@ pub fn to_response(head: &ResponseHead, buf: &[u8]) -> Result<Response<()>, Text
         headers.remove("sec-websocket-accept");
     }
     // To gRPC a head that is the whole response is a trailer section.
-    if headers.get(CONTENT_TYPE).is_some_and(is_grpc)
+    if headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|media_type| grpc::is_media_type(media_type.as_bytes()))
         && headers.get(CONTENT_LENGTH).is_some_and(|length| length == "0")
     {
         headers.remove(CONTENT_LENGTH);
     }
     Ok(response)
-}
-
-/// Whether a media type is one of gRPC.
-pub fn is_grpc(value: &HeaderValue) -> bool {
-    value.as_bytes().starts_with(b"application/grpc")
 }
 
 /// The request whose head is in `buf`, for a node that is reached over `https` or not. `grpc`: it

@@ -17,6 +17,8 @@ pub enum Direction {
     Main = 0,
     /// The request body, moving at the same time.
     Upload = 1,
+    /// A call as a whole; whoever sets it clears it.
+    Call = 2,
 }
 
 const NEVER: u64 = u64::MAX;
@@ -26,7 +28,7 @@ const EXPIRED: u64 = 0;
 /// The deadlines of one connection.
 #[derive(Debug)]
 pub struct Slot {
-    deadlines: [Cell<u64>; 2],
+    deadlines: [Cell<u64>; 3],
     nudge: Cell<Nudge>,
     waker: RefCell<Option<Waker>>,
 }
@@ -41,7 +43,7 @@ enum Nudge {
 impl Slot {
     fn new() -> Self {
         Self {
-            deadlines: [Cell::new(NEVER), Cell::new(NEVER)],
+            deadlines: [const { Cell::new(NEVER) }; 3],
             nudge: Cell::new(Nudge::Off),
             waker: RefCell::new(None),
         }
