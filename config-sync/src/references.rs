@@ -1,7 +1,7 @@
 //! References from one resource to another.
 
 use osmia_core::resource::{Key, Kind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 /// How a resource refers to another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,8 +28,9 @@ pub struct Reference {
 }
 
 /// Everything that the resource under `key` refers to.
-pub fn references(key: &Key, value: &Value) -> Vec<Reference> {
+pub fn references(key: &Key, value: &Map<String, Value>) -> Vec<Reference> {
     let mut found = Vec::new();
+    let at = |field: &str, below: &str| value.get(field)?.pointer(below);
     let mut add = |kind, id: Option<&Value>, via| {
         if let Some(id) = id.and_then(id_text) {
             found.push(Reference { key: Key::new(kind, &id), via });
@@ -40,33 +41,30 @@ pub fn references(key: &Key, value: &Value) -> Vec<Reference> {
             add(Kind::Upstream, value.get("upstream_id"), Via::Id);
             add(Kind::Service, value.get("service_id"), Via::Id);
             add(Kind::PluginConfig, value.get("plugin_config_id"), Via::Id);
-            let certificate = value.pointer("/upstream/tls/client_cert_id");
+            let certificate = at("upstream", "/tls/client_cert_id");
             add(Kind::Ssl, certificate, Via::ClientCertificate);
-            let superior = value.pointer("/protocol/superior_id");
-            add(Kind::StreamRoute, superior, Via::Superior);
+            add(Kind::StreamRoute, at("protocol", "/superior_id"), Via::Superior);
         }
         Kind::Upstream => {
-            add(Kind::Ssl, value.pointer("/tls/client_cert_id"), Via::ClientCertificate);
+            add(Kind::Ssl, at("tls", "/client_cert_id"), Via::ClientCertificate);
         }
         Kind::Consumer => add(Kind::ConsumerGroup, value.get("group_id"), Via::Id),
         Kind::Credential => add(Kind::Consumer, owner(key).as_ref(), Via::Owner),
         Kind::GraphqlCost => add(Kind::Service, owner(key).as_ref(), Via::Owner),
         _ => {}
     }
-    let plugins = value.get("plugins");
-    let split = plugins.and_then(|plugins| plugins.pointer("/traffic-split/rules"));
-    for rule in list(split) {
+    for rule in list(at("plugins", "/traffic-split/rules")) {
         for upstream in list(rule.get("weighted_upstreams")) {
             add(Kind::Upstream, upstream.get("upstream_id"), Via::Plugin);
         }
     }
-    let proto = plugins.and_then(|plugins| plugins.pointer("/grpc-transcode/proto_id"));
-    add(Kind::Proto, proto, Via::Plugin);
+    add(Kind::Proto, at("plugins", "/grpc-transcode/proto_id"), Via::Plugin);
     found
 }
 
 /// The resources whose change or absence changes what the resource under `key` does.
 pub(crate) fn dependencies(key: &Key, value: &Value) -> Vec<Key> {
+    let Value::Object(value) = value else { return Vec::new() };
     let others = references(key, value).into_iter().filter(|found| found.via != Via::Owner);
     others.map(|found| found.key).collect()
 }
@@ -101,6 +99,7 @@ mod tests {
 
     fn named(key: &str, value: &Value) -> Vec<(String, Via)> {
         let key = Key::parse(key).unwrap();
+        let value = value.as_object().unwrap();
         references(&key, value).into_iter().map(|found| (found.key.path(), found.via)).collect()
     }
 

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use osmia_core::resource::Key;
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::admin::references;
 use crate::state::{State, Stored};
@@ -53,7 +53,7 @@ impl Table {
         state.users.clear();
         for item in self.items.values() {
             let Some(key) = Key::parse(&item.path) else { continue };
-            let value: Value = serde_json::from_slice(&item.value).unwrap_or_default();
+            let value: Map<String, Value> = serde_json::from_slice(&item.value).unwrap_or_default();
             for reference in references(&key, &value) {
                 state.users.entry(reference.key).or_default().insert(key.clone());
             }

@@ -50,11 +50,11 @@ impl Api {
         let _held = self.claim(&key, &value).await?;
         let value = sealed::encrypted(&self.plane.rules, key.kind, value);
         let draft = Draft { key, value, ttl, author };
-        let Some(revision) = self.write(&draft, &path, guards).await? else {
+        let Some((revision, text)) = self.write(&draft, &path, guards).await? else {
             return Err(write::lost());
         };
         self.published(revision).await;
-        Ok(self.written(false, &path, draft))
+        Ok(self.written(false, &path, draft, &text))
     }
 }
 

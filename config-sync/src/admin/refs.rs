@@ -1,7 +1,7 @@
 //! References from one resource to another.
 
 use osmia_core::resource::{Key, Kind};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 pub(crate) use crate::references::id_text;
 pub use crate::references::{Reference, Via, references};
@@ -56,7 +56,7 @@ pub fn in_use(state: &State, key: &Key) -> Option<String> {
 
 /// How the stored resource refers to `used`; by id, when it does so in several ways.
 fn connection(user: &Key, stored: &Stored, used: &Key) -> Option<Via> {
-    let value: Value = serde_json::from_slice(&stored.value).ok()?;
+    let value: Map<String, Value> = serde_json::from_slice(&stored.value).ok()?;
     let all = references(user, &value);
     let mut ways = all.iter().filter(|reference| reference.key == *used).map(|found| found.via);
     let first = ways.next()?;

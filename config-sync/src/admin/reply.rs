@@ -53,10 +53,12 @@ impl Reply {
         Self::json(StatusCode::NOT_FOUND, &json!({ "message": "Key not found" }))
     }
 
-    /// `{"key": ..., "value": ...}` after a write.
-    pub(crate) fn written(created: bool, key: &str, value: &Value) -> Self {
+    /// `{"key": ..., "value": ...}` after a write, with the value as JSON.
+    pub(crate) fn written(created: bool, key: &str, value: &[u8]) -> Self {
         let status = if created { StatusCode::CREATED } else { StatusCode::OK };
-        Self::json(status, &json!({ "key": key, "value": value }))
+        let key = Value::from(key).to_string();
+        let parts = [b"{\"key\":", key.as_bytes(), b",\"value\":", value, b"}"];
+        Self::raw(status, parts.concat())
     }
 }
 

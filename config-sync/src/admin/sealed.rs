@@ -38,9 +38,14 @@ pub(crate) fn shown(rules: &Rules, kind: Kind, value: Map<String, Value>) -> Map
     shown
 }
 
+/// Whether a kind has anything that is never shown.
+pub(crate) fn hides(kind: Kind) -> bool {
+    kind == Kind::Ssl
+}
+
 /// Takes out what is never shown.
 pub(crate) fn hide(kind: Kind, value: &mut Map<String, Value>) {
-    if kind == Kind::Ssl {
+    if hides(kind) {
         value.remove("key");
         value.remove("keys");
     }

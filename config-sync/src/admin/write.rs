@@ -114,37 +114,42 @@ impl Api {
                 let create = fixed_create.clone().or(previous.create_time.map(Value::Number));
                 stamp(&mut draft.value, create);
             }
-            if let Some(revision) = self.write(&draft, &path, guards).await? {
+            if let Some((revision, text)) = self.write(&draft, &path, guards).await? {
                 self.published(revision).await;
-                return Ok(self.written(created, &path, draft));
+                return Ok(self.written(created, &path, draft, &text));
             }
         }
         Err(lost())
     }
 
-    /// One commit; `None` when a guard did not hold.
+    /// One commit: its revision and the text that was stored; `None` when a guard did not hold.
     pub(crate) async fn write(
         &self,
         draft: &Draft,
         path: &str,
         guards: Vec<Guard>,
-    ) -> Result<Option<u64>, Reply> {
-        let value = serde_json::to_vec(&draft.value)
+    ) -> Result<Option<(u64, Bytes)>, Reply> {
+        let text = serde_json::to_vec(&draft.value)
             .map_err(|error| Reply::bad(format!("invalid configuration: {error}")))?;
-        let op = Op::Put { path: path.to_owned(), value: value.into(), ttl: draft.ttl };
+        let text = Bytes::from(text);
+        let op = Op::Put { path: path.to_owned(), value: text.clone(), ttl: draft.ttl };
         let transaction = Transaction { guards, ops: vec![op], author: draft.author.clone() };
         let _shared = self.order.read().await;
         match self.commit(transaction).await? {
-            Outcome::Committed { revision, .. } => Ok(Some(revision)),
+            Outcome::Committed { revision, .. } => Ok(Some((revision, text))),
             Outcome::Conflict => Ok(None),
         }
     }
 
-    /// The envelope of what was written.
-    pub(crate) fn written(&self, created: bool, path: &str, draft: Draft) -> Reply {
+    /// The envelope of what was written: the `text` that was stored, without what is not shown.
+    pub(crate) fn written(&self, created: bool, path: &str, draft: Draft, text: &[u8]) -> Reply {
+        let path = self.shown(path);
+        if !sealed::hides(draft.key.kind) {
+            return Reply::written(created, &path, text);
+        }
         let mut value = draft.value;
         sealed::hide(draft.key.kind, &mut value);
-        Reply::written(created, &self.shown(path), &Value::Object(value))
+        Reply::written(created, &path, Value::Object(value).to_string().as_bytes())
     }
 
     /// What is under the key: from memory, or from the store when memory proved to be behind.
@@ -214,9 +219,9 @@ pub(crate) fn references(
     key: &Key,
     value: &Map<String, Value>,
 ) -> Vec<(Reference, Option<Arc<str>>)> {
-    let value = Value::Object(value.clone());
-    let protocol = value.pointer("/protocol/name").and_then(Value::as_str).map(Arc::from);
-    let mut found = refs::references(key, &value);
+    let protocol = value.get("protocol").and_then(|protocol| protocol.get("name"));
+    let protocol = protocol.and_then(Value::as_str).map(Arc::from);
+    let mut found = refs::references(key, value);
     found.retain(|reference| reference.via != Via::Plugin);
     found.into_iter().map(|reference| (reference, protocol.clone())).collect()
 }

@@ -193,7 +193,6 @@ impl Compiler {
     fn examine(&self, round: &mut Round<'_>, key: &Key, parsed: Option<Parsed>) -> Examined {
         let before = round.before.remove(key);
         let state = &mut *round.state;
-        let modified = state.get(key).map_or(0, |stored| stored.modified);
         let Some(parsed) = parsed else {
             state.quarantine.remove(key);
             let fallback = state.fallback.remove(key);
@@ -208,7 +207,7 @@ impl Compiler {
                     forget_references(state, key, before.as_ref(), fallback.as_ref());
                     state.add_references(key, &references);
                 }
-                return settle(state, key, modified, usable);
+                return settle(state, key, usable);
             }
             Err(reason) => reason,
         };
@@ -231,7 +230,7 @@ impl Compiler {
         }
         let last = last.and_then(|last| last.outcome.ok());
         let serving = if last.is_some() { Serving::LastValid } else { Serving::Nothing };
-        report(key, modified, &reason, serving, state);
+        report(key, modified(state, key), &reason, serving, state);
         match last {
             None => Examined::Absent,
             Some(usable) if usable.lacking.is_some() => Examined::Refused,
@@ -313,13 +312,11 @@ impl Compiler {
             Ok(upstream) => Ok(upstream),
             Err(NoNodes::Pending) => last.cloned().ok_or(Failure::NoNode),
             Err(NoNodes::Unresolved(reason)) => {
-                let modified = round.state.get(user).map_or(0, |stored| stored.modified);
-                report(user, modified, &reason, Serving::Nothing, round.state);
+                report(user, modified(round.state, user), &reason, Serving::Nothing, round.state);
                 Err(Failure::NoNode)
             }
             Err(NoNodes::Tls(reason)) => {
-                let modified = round.state.get(user).map_or(0, |stored| stored.modified);
-                report(user, modified, &reason, Serving::Nothing, round.state);
+                report(user, modified(round.state, user), &reason, Serving::Nothing, round.state);
                 Err(Failure::NoCertificate)
             }
         }
@@ -524,11 +521,16 @@ fn mark(state: &State, key: &Key, dirty: &mut Dirty) {
     }
 }
 
+/// The revision that brought what is stored.
+fn modified(state: &State, key: &Key) -> u64 {
+    state.get(key).map_or(0, |stored| stored.modified)
+}
+
 /// A valid resource, unless this gateway lacks something of it.
-fn settle(state: &mut State, key: &Key, modified: u64, usable: parse::Usable) -> Examined {
+fn settle(state: &mut State, key: &Key, usable: parse::Usable) -> Examined {
     match usable.lacking {
         Some(reason) => {
-            report(key, modified, &reason, Serving::Refusal, state);
+            report(key, modified(state, key), &reason, Serving::Refusal, state);
             Examined::Refused
         }
         None => {

@@ -2,6 +2,7 @@
 
 mod recorder;
 
+use std::collections::btree_map;
 use std::sync::{Arc, PoisonError, RwLock, RwLockWriteGuard};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -337,7 +338,8 @@ fn replace(state: &mut State, contents: &Contents, batch: &mut Batch) -> Vec<Ent
         let Some(key) = Key::parse(&item.path) else { continue };
         let place = places.entry(item.created).or_default();
         *place += 1;
-        changes.extend(put_key(state, &key, item, order(item.created, *place), batch));
+        let order = order(item.created, *place);
+        changes.extend(put_key(state, &key, item, |_| order, batch));
         if !was_empty {
             seen.entry(key.kind).or_default().insert(key.id);
         }
@@ -378,8 +380,10 @@ fn difference(before: &Contents, after: &Contents) -> Vec<EntryChange> {
 /// Takes what a commit wrote. What was there before keeps its place.
 fn put(state: &mut State, item: &Item, place: u64, batch: &mut Batch) -> Option<EntryChange> {
     let key = Key::parse(&item.path)?;
-    let before = state.get(&key).filter(|before| before.created == item.created);
-    let order = before.map_or_else(|| order(item.created, place), |before| before.order);
+    let kept = |before: &Stored| (before.created == item.created).then_some(before.order);
+    let order = |before: Option<&Stored>| {
+        before.and_then(kept).unwrap_or_else(|| order(item.created, place))
+    };
     put_key(state, &key, item, order, batch)
 }
 
@@ -388,20 +392,33 @@ fn order(created: u64, place: u64) -> u64 {
     (created << PLACES) | place.min((1 << PLACES) - 1)
 }
 
+/// Puts an item into the state; its order may depend on what was there.
 fn put_key(
     state: &mut State,
     key: &Key,
     item: &Item,
-    order: u64,
+    order: impl FnOnce(Option<&Stored>) -> u64,
     batch: &mut Batch,
 ) -> Option<EntryChange> {
-    let stored =
-        Stored { value: item.value.clone(), created: item.created, modified: item.modified, order };
-    let table = state.kinds.entry(key.kind).or_default();
-    if table.get(&key.id) == Some(&stored) {
-        return None;
-    }
-    let before = table.insert(Arc::clone(&key.id), stored);
+    let stored = |order| Stored {
+        value: item.value.clone(),
+        created: item.created,
+        modified: item.modified,
+        order,
+    };
+    let before = match state.kinds.entry(key.kind).or_default().entry(Arc::clone(&key.id)) {
+        btree_map::Entry::Vacant(place) => {
+            place.insert(stored(order(None)));
+            None
+        }
+        btree_map::Entry::Occupied(mut place) => {
+            let stored = stored(order(Some(place.get())));
+            if *place.get() == stored {
+                return None;
+            }
+            Some(place.insert(stored))
+        }
+    };
     let text = before.as_ref().map(|before| before.value.clone());
     batch.before.entry(key.clone()).or_insert(before);
     let differs = || text.as_ref() != Some(&item.value);

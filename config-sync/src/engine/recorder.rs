@@ -15,6 +15,9 @@ const QUEUE: usize = 1024;
 
 /// How long written records may wait to be safe from a crash.
 const SAVE: Duration = Duration::from_secs(1);
+/// How long records gather after some were written: what a transaction costs is mostly the same
+/// for one record and for many.
+const GATHER: Duration = Duration::from_millis(20);
 /// How long the thread waits when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -36,7 +39,7 @@ pub(crate) enum Record {
 pub(crate) struct Recorder {
     sender: Option<Sender<Record>>,
     thread: Option<JoinHandle<()>>,
-    has_journal: bool,
+    journal: Option<Journal>,
     has_copy: bool,
     dropped: u64,
     /// Whether the copy missed something and must be written as a whole.
@@ -46,16 +49,16 @@ pub(crate) struct Recorder {
 impl Recorder {
     /// Records into the journal, unless the store keeps it, and into the copy, if there is one.
     pub(crate) fn start(journal: Option<Journal>, copy: Option<Copy>) -> io::Result<Self> {
-        let (has_journal, has_copy) = (journal.is_some(), copy.is_some());
+        let (kept, has_copy) = (journal.clone(), copy.is_some());
         let recorder = |sender, thread| Self {
             sender,
             thread,
-            has_journal,
+            journal: kept,
             has_copy,
             dropped: 0,
             copy_stale: false,
         };
-        if !has_journal && !has_copy {
+        if journal.is_none() && !has_copy {
             return Ok(recorder(None, None));
         }
         let (sender, records) = crossbeam_channel::bounded::<Record>(QUEUE);
@@ -73,7 +76,7 @@ impl Recorder {
 
     /// Whether entries are written down.
     pub(crate) fn has_journal(&self) -> bool {
-        self.has_journal
+        self.journal.is_some()
     }
 
     pub(crate) fn record(&mut self, records: Vec<Record>) {
@@ -81,19 +84,26 @@ impl Recorder {
         for record in records {
             let is_entries = matches!(record, Record::Entries(_) | Record::Begin(_));
             let is_load = matches!(record, Record::Load(_));
-            let wanted = if is_entries { self.has_journal } else { self.has_copy };
+            let wanted = if is_entries { self.has_journal() } else { self.has_copy };
             let skipped = !is_entries && !is_load && self.copy_stale;
             if !wanted || skipped {
                 continue;
             }
+            // Before the other thread can have written it.
+            let journal = self.journal.as_ref().filter(|_| matches!(record, Record::Entries(_)));
+            journal.inspect(|journal| journal.expect());
             match sender.try_send(record) {
                 Ok(()) => self.copy_stale &= !is_load,
                 Err(TrySendError::Full(_)) if is_entries => {
+                    journal.inspect(|journal| journal.has_recorded(1));
                     self.dropped += 1;
                     let dropped = self.dropped;
                     tracing::error!(dropped, "the disk is too slow: the journal misses a change");
                 }
-                Err(_) => self.copy_stale = true,
+                Err(_) => {
+                    journal.inspect(|journal| journal.has_recorded(1));
+                    self.copy_stale = true;
+                }
             }
         }
     }
@@ -123,7 +133,10 @@ impl Writer {
         loop {
             let wait = if self.unsaved { SAVE } else { IDLE };
             match records.recv_timeout(wait) {
-                Ok(first) => self.write(first, records),
+                Ok(first) => {
+                    self.write(first, records);
+                    std::thread::sleep(GATHER);
+                }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
@@ -136,10 +149,13 @@ impl Writer {
 
     /// Writes a record and those that wait behind it, as few times as possible.
     fn write(&mut self, first: Record, records: &Receiver<Record>) {
-        let (mut entries, mut commits) = (Vec::new(), Vec::new());
+        let (mut entries, mut expected, mut commits) = (Vec::new(), 0, Vec::new());
         for record in std::iter::once(first).chain(records.try_iter().take(QUEUE)) {
             match record {
-                Record::Entries(more) => entries.extend(more),
+                Record::Entries(more) => {
+                    entries.extend(more);
+                    expected += 1;
+                }
                 Record::Commits(more) => commits.extend(more),
                 Record::Begin(revision) => {
                     if let Some(journal) = &self.journal {
@@ -157,6 +173,7 @@ impl Writer {
         }
         if let Some(journal) = self.journal.as_ref().filter(|_| !entries.is_empty()) {
             report(journal.record(&entries));
+            journal.has_recorded(expected);
         }
         if let Some(copy) = self.copy.as_ref().filter(|_| !commits.is_empty()) {
             report(copy.apply(&commits));
@@ -180,5 +197,25 @@ impl Writer {
 fn report<E: std::fmt::Display>(outcome: Result<(), E>) {
     if let Err(error) = outcome {
         tracing::error!("cannot write to the data directory: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::local::EntryChange;
+
+    #[test]
+    fn who_reads_the_journal_finds_what_was_handed_over_before() {
+        let dir = tempfile::tempdir().unwrap();
+        let journal = Journal::open(&dir.path().join("journal.redb"), 100).unwrap();
+        let mut recorder = Recorder::start(Some(journal.clone()), None).unwrap();
+        for revision in 1..=20 {
+            let change = EntryChange { path: "routes/1".into(), before: None, after: None };
+            let entry = Entry { revision, at_ms: 0, author: None, changes: vec![change] };
+            recorder.record(vec![Record::Entries(vec![entry])]);
+            assert_eq!(journal.entries(None, None, 1).unwrap()[0].revision, revision);
+            assert_eq!(journal.since(revision - 1).unwrap().len(), 1);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The journal: who changed what, and when.
 
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
 use redb::{
@@ -71,6 +72,31 @@ const OLDEST: &str = "journal_oldest";
 /// Entries with at most so many changes are removed row by row, which is quicker than by range.
 const FEW: u32 = 16;
 
+/// How long a reader waits for what another thread has not recorded yet.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How far a thread that records entries for others has come.
+#[derive(Debug, Default)]
+struct Progress {
+    /// Batches of entries that it was to be given, and those that it has dealt with.
+    counts: Mutex<(u64, u64)>,
+    moved: Condvar,
+}
+
+impl Progress {
+    fn counts(&self) -> MutexGuard<'_, (u64, u64)> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until what is expected now has been dealt with.
+    fn settle(&self) {
+        let counts = self.counts();
+        let target = counts.0;
+        // Late or not: what is there is shown.
+        drop(self.moved.wait_timeout_while(counts, PATIENCE, |(_, done)| *done < target));
+    }
+}
+
 /// A handle to the journal. Cheap to clone; methods block on the disk for a moment and are called
 /// through `spawn_blocking` or from a thread of their own.
 #[derive(Debug, Clone)]
@@ -78,6 +104,7 @@ pub struct Journal {
     /// `None`: nothing can be kept.
     database: Option<Arc<Database>>,
     keep: u64,
+    progress: Arc<Progress>,
 }
 
 impl Journal {
@@ -90,12 +117,12 @@ impl Journal {
 
     /// The journal in a file that has other tables as well.
     pub(crate) fn within(database: Arc<Database>, keep: u64) -> Self {
-        Self { database: Some(database), keep }
+        Self { database: Some(database), keep, progress: Arc::default() }
     }
 
     /// A journal that keeps nothing, where the disk cannot be written to.
     pub fn absent() -> Self {
-        Self { database: None, keep: 0 }
+        Self { database: None, keep: 0, progress: Arc::default() }
     }
 
     fn database(&self) -> Result<&Database, JournalError> {
@@ -103,6 +130,17 @@ impl Journal {
             let reason = "none is kept, since osmia.data_dir cannot be written to; see the log";
             JournalError::Database(reason.to_owned())
         })
+    }
+
+    /// Announces a batch of entries that another thread will record: who reads waits for it.
+    pub(crate) fn expect(&self) {
+        self.progress.counts().0 += 1;
+    }
+
+    /// So many of the batches that were announced have been recorded, or never will be.
+    pub(crate) fn has_recorded(&self, batches: u64) {
+        self.progress.counts().1 += batches;
+        self.progress.moved.notify_all();
     }
 
     /// Adds entries, in the order of their revisions. They survive the end of the process, a crash
@@ -159,6 +197,7 @@ impl Journal {
         path: Option<&str>,
         limit: usize,
     ) -> Result<Vec<Entry>, JournalError> {
+        self.progress.settle();
         let found = self.database()?.read(|transaction| {
             let Some((heads, rows)) = readable(transaction)? else { return Ok(Vec::new()) };
             let mut found = Vec::new();
@@ -182,6 +221,7 @@ impl Journal {
 
     /// All entries after `revision`, oldest first; fails when some of them are no longer kept.
     pub fn since(&self, revision: u64) -> Result<Vec<Entry>, JournalError> {
+        self.progress.settle();
         let found = self.database()?.read(|transaction| {
             let oldest = transaction.open_table(META)?.get(OLDEST)?.map_or(0, |it| it.value());
             if revision < oldest {

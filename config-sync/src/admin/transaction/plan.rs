@@ -154,7 +154,8 @@ fn check_references(
     needed: &mut BTreeSet<String>,
     problems: &mut Vec<Problem>,
 ) {
-    for reference in references(&step.key, value) {
+    let references = value.as_object().map(|value| references(&step.key, value));
+    for reference in references.into_iter().flatten() {
         let target = &reference.key;
         let exists = match will_exist(steps, target) {
             Some(exists) => exists,
