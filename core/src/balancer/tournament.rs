@@ -1,5 +1,7 @@
 //! The smallest of many keys that change one at a time.
 
+use std::hint::select_unpredictable;
+
 /// Keys in a knock-out tournament: each match is won by the smaller key.
 ///
 /// Changing a key replays the matches on its way to the final, always as many as the tournament has
@@ -62,10 +64,10 @@ impl Tournament {
         *player = winner;
         while at > 1 {
             let other = self.matches[at ^ 1];
-            // Two selections, so that the compiler moves conditionally in place of jumping.
+            // Who wins is anybody's guess: a jump would be guessed wrong half of the time.
             let wins = other.key < winner.key;
-            winner.key = if wins { other.key } else { winner.key };
-            winner.leaf = if wins { other.leaf } else { winner.leaf };
+            winner.key = select_unpredictable(wins, other.key, winner.key);
+            winner.leaf = select_unpredictable(wins, other.leaf, winner.leaf);
             at /= 2;
             self.matches[at] = winner;
         }
