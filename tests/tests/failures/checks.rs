@@ -29,28 +29,26 @@ fn leaves_and_comes_back(driver: osmia_tests::Driver, fail: fn(&mut Nginx), mend
     let addresses = nodes.each_ref().map(Nginx::node);
     let front = Front::start(driver, &addresses, &options);
     let gateway = &front.gateway;
-    let checked: Vec<String> =
-        front.paths.iter().filter(|path| !path.ends_with("none")).cloned().collect();
-    for path in &checked {
-        eventually("all nodes serve", || ask(gateway, path, REQUESTS).1 == names(&["a", "b", "c"]));
-    }
-    fail(&mut nodes[0]);
+    let checked = front.checked();
     // Passive checks need traffic; clients of it do see failures.
-    let load = Load::wrk(gateway, &checked, "GET", 8);
+    let load = Load::wrk(gateway, &checked, "GET", 30);
+    fail(&mut nodes[0]);
     eventually("the node is found to be down", || front.all_tell(&addresses[0], "unhealthy"));
     for path in &checked {
-        eventually("traffic leaves it", || ask(gateway, path, REQUESTS).0 == [200].into());
-        let (statuses, answers) = ask(gateway, path, REQUESTS);
-        assert_eq!((statuses, answers), ([200].into(), names(&["b", "c"])), "{path}");
+        eventually("traffic leaves it", || {
+            let (statuses, names) = ask(gateway, path, REQUESTS);
+            statuses == [200].into() && !names.contains("a")
+        });
     }
     drop(load);
     mend(&mut nodes[0]);
-    for path in &checked {
+    eventually("it is found to be up", || front.all_tell(&addresses[0], "healthy"));
+    // `ewma` has another opinion of a node that was slow, for a minute.
+    for path in checked.iter().filter(|path| !path.starts_with("/ewma")) {
         eventually("traffic comes back", || {
             ask(gateway, path, REQUESTS) == ([200].into(), names(&["a", "b", "c"]))
         });
     }
-    eventually("and it is told", || front.all_tell(&addresses[0], "healthy"));
 }
 
 on_each_driver! {
