@@ -11,7 +11,7 @@ use super::front::Front;
 use super::load::Load;
 use super::misbehaving::{resetting, slow};
 
-const SECONDS: u32 = 4;
+const SECONDS: u32 = 3;
 
 /// The first two are the ones that fail.
 fn nodes() -> [Nginx; 3] {
@@ -69,8 +69,8 @@ on_each_driver! {
     fn nodes_that_stand_still(driver: Driver) {
         let nodes = nodes();
         let front = Front::start(driver, &names(&nodes), &impatient());
-        let mut load = Load::wrk(&front.gateway, &front.paths, "GET", SECONDS + 2);
-        let multiplexed = Load::h2load(&front.gateway, &front.paths, SECONDS + 2);
+        let mut load = Load::wrk(&front.gateway, &front.paths, "GET", SECONDS + 3);
+        let multiplexed = Load::h2load(&front.gateway, &front.paths, SECONDS + 3);
         while load.runs() {
             for which in [0..1, 1..2, 0..2] {
                 nodes[which.clone()].iter().for_each(Nginx::stop);
@@ -89,7 +89,7 @@ on_each_driver! {
         let slow = [slow(), slow()];
         let nodes = [slow[0].node(), good.node(), slow[1].node()];
         let front = Front::start(driver, &nodes, &impatient());
-        Load::wrk(&front.gateway, &front.paths, "GET", SECONDS + 2).succeeds();
+        Load::wrk(&front.gateway, &front.paths, "GET", SECONDS).succeeds();
         front.served_through_failures();
     }
 

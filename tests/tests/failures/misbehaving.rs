@@ -59,7 +59,7 @@ pub(crate) fn resetting() -> Upstream {
             None => {
                 peer.answer("now and then");
                 let _ = peer.stream().peek(&mut [0]);
-                if turn % 2 == 0 {
+                if turn.is_multiple_of(2) {
                     Wire::from(peer).reset();
                 }
             }

@@ -2,8 +2,8 @@
 
 use std::collections::HashMap;
 
-use osmia_tests::on_each_driver;
 use osmia_tests::port::Reserved;
+use osmia_tests::{Upstream, on_each_driver};
 use serde_json::json;
 
 use super::front::Front;
@@ -18,7 +18,7 @@ on_each_driver! {
         let dead = Reserved::new();
         let running = [noting(&executed, true), noting(&executed, false), noting(&executed, true)];
         let mut nodes = vec![dead.addr().to_string()];
-        nodes.extend(running.iter().map(|node| node.node()));
+        nodes.extend(running.iter().map(Upstream::node));
         let front = Front::start(driver, &nodes, &json!({}));
         let text = Load::wrk(&front.gateway, &front.paths, "POST", 3).report();
         assert!(!text.contains("Socket errors"), "{text}");
