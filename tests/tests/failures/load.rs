@@ -12,7 +12,7 @@ pub(crate) struct Load {
 }
 
 impl Load {
-    /// `wrk`: requests of `method` on `paths` in turn, each with a query of its own (`k`), on eight
+    /// `wrk`: requests of `method` on `paths` in turn, each with a query of its own (`k`), on 32
     /// connections.
     #[track_caller]
     pub(crate) fn wrk(gateway: &Gateway, paths: &[String], method: &str, seconds: u32) -> Self {
@@ -26,7 +26,7 @@ impl Load {
         ));
         let mut command = Command::new("wrk");
         command
-            .args(["-t1", "-c8", "--timeout", "25s", &format!("-d{seconds}s"), "-s"])
+            .args(["-t1", "-c32", "--timeout", "25s", &format!("-d{seconds}s"), "-s"])
             .arg(script.path())
             .arg(format!("http://{}/", gateway.addr()));
         Self::start(command, script)
