@@ -3,7 +3,7 @@
 CARGO ?= cargo
 SECONDS_PER_TARGET ?= 60
 APT_BUILD := protobuf-compiler
-APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client nghttp2-client python3-venv
+APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client nghttp2-client wrk python3-venv
 # A browser, for one test that is left out without it; a large package that not every machine can have.
 APT_BROWSER := chromium
 TEST_VENV := $(or $(CARGO_TARGET_DIR),target)/test-venv

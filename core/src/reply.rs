@@ -79,7 +79,7 @@ pub enum Failure {
     /// Establishing a connection took too long.
     #[error("connecting to the upstream node timed out")]
     ConnectTimeout,
-    /// The node closed or reset the connection before a complete response head.
+    /// The node closed or reset the connection before any of its response.
     #[error("upstream node closed the connection before its response")]
     UpstreamClosed,
     /// The node vouches that it has not looked at the request (RFC 9113, section 8.7).
@@ -91,7 +91,7 @@ pub enum Failure {
     /// The response body breaks its framing.
     #[error("invalid response body from the upstream node: {0}")]
     ResponseBody(BodyError),
-    /// The node's body ended early.
+    /// The node closed or reset the connection within its response.
     #[error("upstream node closed the connection before the end of its response")]
     ResponseTruncated,
     /// The node did not take the request in time.
@@ -210,8 +210,8 @@ impl Failure {
     }
 
     /// Whether another node may be tried, as far as the failure goes (nginx
-    /// `proxy_next_upstream error timeout`). Whether the request may be repeated is for the caller
-    /// to say.
+    /// `proxy_next_upstream error timeout`: not for a response that is complete and wrong). Whether
+    /// the request may be repeated is for the caller to say.
     pub fn allows_retry(self) -> bool {
         matches!(
             self,
@@ -219,7 +219,7 @@ impl Failure {
                 | Self::ConnectTimeout
                 | Self::UpstreamClosed
                 | Self::UpstreamRefused
-                | Self::ResponseHead(_)
+                | Self::ResponseTruncated
                 | Self::SendTimeout
                 | Self::ReadTimeout
         )

@@ -104,7 +104,7 @@ pub struct Record<'a> {
     pub tls: Option<&'a TlsPeer>,
     /// The request.
     pub request: &'a RequestHead,
-    /// The upstream's response; of use if `delivery.answered`.
+    /// The upstream's response; of use if `delivery.begun`.
     pub response: &'a ResponseHead,
     /// What `request` was parsed from.
     pub buf: &'a [u8],
@@ -193,8 +193,7 @@ impl<'a> Record<'a> {
             }
             Variable::SentHeader(name) if &**name == "server" => put(out, self.server.as_bytes()),
             Variable::SentHeader(name) | Variable::UpstreamHeader(name) => {
-                self.delivery.answered
-                    && header(&self.response.fields, &self.delivery.head, name, out)
+                self.delivery.begun && header(&self.response.fields, &self.delivery.head, name, out)
             }
             _ => false,
         }

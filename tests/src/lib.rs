@@ -16,10 +16,12 @@
 pub mod admin;
 pub mod client;
 pub mod config;
+pub mod dns;
 pub mod etcd;
 pub mod gateway;
 pub mod h2;
 pub mod logfile;
+pub mod nginx;
 pub mod origin;
 pub mod pattern;
 pub mod port;

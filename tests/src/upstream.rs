@@ -95,7 +95,12 @@ impl Upstream {
     /// A node that runs `serve` for each connection, in a thread of its own. A panic in it is
     /// printed; the connection is closed then.
     pub fn serving(serve: impl Fn(Peer) + Send + Sync + 'static) -> Self {
-        let mut upstream = Self::new();
+        Self::serving_on(Ipv4Addr::LOCALHOST.into(), serve)
+    }
+
+    /// The same on a port of `ip`.
+    pub fn serving_on(ip: IpAddr, serve: impl Fn(Peer) + Send + Sync + 'static) -> Self {
+        let mut upstream = Self::on(ip);
         let listener = upstream.listener.try_clone().unwrap();
         let accepted = Arc::clone(&upstream.accepted);
         let stopped = Arc::new(AtomicBool::new(false));

@@ -9,7 +9,7 @@ use hickory_resolver::proto::op::ResponseCode;
 use hickory_resolver::proto::rr::RecordType;
 use osmia_config_sync::dns::{ADDRESSES_MAX, Client, Counters, Miss, Options};
 
-use crate::server::{Mode, Server, a, alias};
+use osmia_tests::dns::{Mode, Server, a, alias};
 
 /// Nothing comes from this machine's files.
 fn options(servers: &[SocketAddr]) -> Options {

@@ -13,7 +13,7 @@ use osmia_config_sync::settings::{self, Overrides};
 use osmia_config_sync::sync::{self, SyncHandle};
 use osmia_core::settings::{ConfigProvider, Settings};
 
-use crate::server::{Mode, Server, a, alias, srv};
+use osmia_tests::dns::{Mode, Server, a, alias, srv};
 
 /// What is waited for comes sooner, or never.
 const DEADLINE: Duration = Duration::from_secs(60);

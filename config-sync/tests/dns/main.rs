@@ -10,4 +10,3 @@
 
 mod client;
 mod followed;
-mod server;

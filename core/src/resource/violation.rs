@@ -137,6 +137,15 @@ impl Violation {
         Self::Item { position: index + 1, cause: Box::new(self) }
     }
 
+    /// Whether it is, at last, that fields exclude each other: a rule whose text in APISIX names
+    /// none of them.
+    pub fn is_about_exclusion(&self) -> bool {
+        match self.cause() {
+            Some(cause) => cause.is_about_exclusion(),
+            None => matches!(self, Self::Exclusive { .. }),
+        }
+    }
+
     fn cause(&self) -> Option<&Violation> {
         match self {
             Self::Property { cause, .. }

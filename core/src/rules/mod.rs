@@ -140,7 +140,7 @@ impl Checker<'_> {
                 return Err(format!("only one of {one} or {many} is allowed"));
             }
         }
-        by_schema(schema::validator(Kind::Route), value)?;
+        by_schema_of(Kind::Route, value, resource::Route::from_json)?;
         if let Some(upstream) = value.get_mut("upstream") {
             self.upstream(upstream)?;
         }
@@ -157,7 +157,7 @@ impl Checker<'_> {
     }
 
     fn service(&self, value: &mut Value) -> Result<(), String> {
-        by_schema(schema::validator(Kind::Service), value)?;
+        by_schema_of(Kind::Service, value, resource::Service::from_json)?;
         if let Some(upstream) = value.get_mut("upstream") {
             self.upstream(upstream)?;
         }
@@ -233,6 +233,20 @@ impl Checker<'_> {
 /// Checks `value` against a schema, and fills in its defaults.
 fn by_schema(validator: &Validator, value: &mut Value) -> Result<(), String> {
     validator.check(value).map_err(invalid)
+}
+
+/// The same for a kind with fields that exclude each other: the validator does not name them.
+fn by_schema_of<T>(
+    kind: Kind,
+    value: &mut Value,
+    read: fn(&Value) -> Result<T, Violation>,
+) -> Result<(), String> {
+    schema::validator(kind).check(value).map_err(|reason| match read(value) {
+        Err(found) if found.is_about_exclusion() && found.to_string() == reason => {
+            invalid(format_args!("{found:#}"))
+        }
+        _ => invalid(reason),
+    })
 }
 
 /// A kind with no rules beyond its schema and its type.

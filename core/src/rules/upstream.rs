@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use serde_json::Value;
 
-use super::{Checker, by_schema, certificate, invalid};
-use crate::resource::Kind;
+use super::{Checker, by_schema_of, certificate, invalid};
+use crate::resource::{self, Kind};
 use crate::schema::{self, Validator};
 
 /// The schema of a key of `chash`.
@@ -27,7 +27,7 @@ impl Checker<'_> {
         if !self.stored {
             no_bare_ipv6(value)?;
         }
-        by_schema(schema::validator(Kind::Upstream), value)?;
+        by_schema_of(Kind::Upstream, value, resource::Upstream::from_json)?;
         ports(value)?;
         let text = |name: &str| value.get(name).and_then(Value::as_str);
         if text("pass_host") == Some("rewrite") && text("upstream_host").is_none_or(str::is_empty) {

@@ -295,10 +295,10 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
     }
 
     /// Whether the request can be sent again: nobody has acted on it, or acting twice does no harm
-    /// (RFC 9110, section 9.2.2), and all of it is still at hand.
+    /// (RFC 9110, section 9.2.2), all of it is still at hand, and the client has no response yet.
     fn may_repeat(&self, failure: Failure, buf: &Buf) -> bool {
         failure.allows_retry()
-            && !self.delivery.answered
+            && !self.delivery.begun
             && !self.attempts.streamed
             && (!self.attempts.sent
                 || failure == Failure::UpstreamRefused

@@ -63,8 +63,6 @@ pub struct RequestTraits {
 /// How far a response got.
 #[derive(Debug, Clone, Default)]
 pub struct Delivery {
-    /// Bytes of the response arrived: the request was processed and must not be repeated.
-    pub answered: bool,
     /// The final head is on its way to the client: nothing else can be said any more.
     pub begun: bool,
     /// To the client, the end of the connection is the end of the body.
@@ -135,9 +133,15 @@ impl<N: Net> Relay<'_, N> {
     async fn receive_head(&mut self, side: &mut impl Side) -> Result<Received, Failure> {
         self.head.reset();
         let mut interim = 0;
+        // A kept connection that ends before any of the response may just have been old.
+        let mut closed = Failure::UpstreamClosed;
         loop {
-            let mut buf = self.receive(side, true).await?.ok_or(Failure::UpstreamClosed)?;
-            self.progress.answered = true;
+            let mut buf = match self.receive(side, true).await {
+                Ok(Some(buf)) => buf,
+                Ok(None) | Err(Failure::UpstreamClosed) => return Err(closed),
+                Err(failure) => return Err(failure),
+            };
+            closed = Failure::ResponseTruncated;
             loop {
                 let limits = &self.worker.settings.limits;
                 let complete = self

@@ -95,11 +95,42 @@ on_each_driver! {
         assert_eq!(broken.connections(), 6);
     }
 
-    /// What has begun to arrive is the answer, good or bad.
-    fn a_broken_response_is_not_repeated(driver: Driver) {
+    /// Nothing of it has gone to the client.
+    fn a_head_that_is_cut_short_is_repeated(driver: Driver) {
+        let broken = Upstream::serving(|mut peer| {
+            // Also on a connection that was kept.
+            while let Some(request) = peer.request_or_end() {
+                if request.target() == "/first" {
+                    peer.answer("first");
+                    continue;
+                }
+                peer.send("HTTP/1.1 200 OK\r\nConte");
+                return;
+            }
+        });
+        let good = Upstream::answering("good");
+        let nodes = [broken.node(), good.node()];
+        let gateway = Config::proxy_to_nodes(driver, &nodes, json!({})).start();
+        let mut client = gateway.client();
+        for _ in 0..4 {
+            for _ in 0..2 {
+                assert_eq!(client.get("/first").status(), 200);
+            }
+            for _ in 0..2 {
+                assert_eq!(client.get("/").text(), "good");
+            }
+            let mut found: Vec<u16> = (0..2).map(|_| client.exchange(POST).status()).collect();
+            found.sort_unstable();
+            assert_eq!(found, [200, 502], "it may have acted");
+        }
+    }
+
+    /// What is complete is the answer, even if it makes no sense.
+    fn a_wrong_response_is_not_repeated(driver: Driver) {
         let broken = Upstream::serving(|mut peer| {
             if peer.request_or_end().is_some() {
-                peer.send("HTTP/1.1 200 OK\r\nConte");
+                peer.send("SSH-2.0-OpenSSH_9\r\n");
+                peer.expect_end();
             }
         });
         let good = Upstream::answering("good");

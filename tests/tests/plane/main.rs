@@ -14,6 +14,7 @@ mod explain;
 mod faults;
 mod history;
 mod hostile;
+mod named_fields;
 mod standalone;
 
 use osmia_tests::{Gateway, Message, Upstream, eventually};

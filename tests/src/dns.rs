@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
 
 use hickory_resolver::proto::op::{Message, OpCode, Query, ResponseCode};
 use hickory_resolver::proto::rr::rdata::{CNAME, SOA, SRV};
@@ -22,10 +23,14 @@ pub enum Mode {
     Lie,
     /// Answers with bytes that are no message.
     Garble,
+    /// Answers them after this time, one after the other.
+    Slow(Duration),
 }
 
+/// What the server knows, and was asked.
 #[derive(Debug, Default)]
 pub struct Zone {
+    /// What it does with questions.
     pub mode: Mode,
     records: Vec<Record>,
     /// The `minimum` of the SOA record that comes with negative answers.
@@ -35,30 +40,36 @@ pub struct Zone {
 }
 
 /// Answers until the process ends.
+#[derive(Debug)]
 pub struct Server {
+    /// Where it listens, with UDP and TCP.
     pub addr: SocketAddr,
     zone: Arc<Mutex<Zone>>,
 }
 
+/// A domain name.
 pub fn name(text: &str) -> Name {
     Name::from_ascii(text).unwrap()
 }
 
+/// An address: `A` or `AAAA`.
 pub fn a(owner: &str, ttl: u32, ip: &str) -> Record {
     Record::from_rdata(name(owner), ttl, RData::from(ip.parse::<IpAddr>().unwrap()))
 }
 
+/// A `CNAME`.
 pub fn alias(owner: &str, ttl: u32, to: &str) -> Record {
     Record::from_rdata(name(owner), ttl, RData::CNAME(CNAME(name(to))))
 }
 
-/// `rest`: priority, weight, port.
+/// A service. `rest`: priority, weight, port.
 pub fn srv(owner: &str, ttl: u32, rest: (u16, u16, u16), target: &str) -> Record {
     let (priority, weight, port) = rest;
     Record::from_rdata(name(owner), ttl, RData::SRV(SRV::new(priority, weight, port, name(target))))
 }
 
 impl Server {
+    /// A server with these records.
     pub fn start(records: Vec<Record>) -> Self {
         let (udp, tcp) = sockets();
         let addr = udp.local_addr().unwrap();
@@ -75,6 +86,7 @@ impl Server {
         Self { addr, zone }
     }
 
+    /// What it knows; nobody is answered meanwhile.
     pub fn zone(&self) -> MutexGuard<'_, Zone> {
         self.zone.lock().unwrap()
     }
@@ -84,6 +96,7 @@ impl Server {
         self.zone().records = records;
     }
 
+    /// Changes what it does with questions.
     pub fn mode(&self, mode: Mode) {
         self.zone().mode = mode;
     }
@@ -110,10 +123,18 @@ fn sockets() -> (UdpSocket, TcpListener) {
     }
 }
 
+fn pause(zone: &Mutex<Zone>) {
+    let mode = zone.lock().unwrap().mode;
+    if let Mode::Slow(time) = mode {
+        std::thread::sleep(time);
+    }
+}
+
 fn serve_udp(socket: &UdpSocket, zone: &Mutex<Zone>) {
     const LARGEST: usize = 512;
     let mut buf = [0; 4096];
     while let Ok((length, from)) = socket.recv_from(&mut buf) {
+        pause(zone);
         let Some(reply) = zone.lock().unwrap().reply(&buf[..length], false) else { continue };
         let text = match reply {
             Ok(message) => match message.to_vec().unwrap() {
@@ -136,6 +157,7 @@ fn serve_tcp(mut stream: TcpStream, zone: &Mutex<Zone>) {
         if stream.read_exact(&mut buf).is_err() {
             return;
         }
+        pause(zone);
         let Some(reply) = zone.lock().unwrap().reply(&buf, true) else { continue };
         let text = reply.map_or_else(|text| text, |message| message.to_vec().unwrap());
         let length = u16::try_from(text.len()).unwrap().to_be_bytes();
@@ -159,7 +181,7 @@ impl Zone {
             Mode::Lie => {
                 reply.add_answer(a("another.test.", 60, "10.6.6.6"));
             }
-            Mode::Answer => self.answer(&query, &mut reply),
+            Mode::Answer | Mode::Slow(_) => self.answer(&query, &mut reply),
         }
         reply.add_query(query);
         Some(Ok(reply))
