@@ -15,6 +15,9 @@ const DECAY_MS: f64 = 10_000.0;
 /// An average older than this is forgotten.
 const KEPT_MS: u64 = 60_000;
 
+/// What a failed try counts as, unless it took longer.
+const FAILED_US: f64 = 1_000_000.0;
+
 /// Averages of one upstream in one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Ewma {
@@ -69,15 +72,13 @@ impl Ewma {
         better as usize
     }
 
-    /// Takes the latency of a try into the node's average. A failure counts only if it makes the
-    /// node look slower: to refuse quickly is no merit.
+    /// Takes the latency of a try into the node's average. A failure counts as a slow answer: to
+    /// refuse quickly is no merit.
     pub(super) fn release(&mut self, upstream: &Upstream, index: usize, outcome: Outcome) {
         let Some(Place::At(index)) = self.nodes.place(upstream, index) else { return };
         let Some(average) = self.nodes.get_mut(index) else { return };
-        let latency = outcome.latency_us as f64;
-        if outcome.ok || latency > average.now(outcome.now_ms).0 {
-            average.add(latency, outcome.now_ms);
-        }
+        let least = if outcome.ok { 0.0 } else { FAILED_US };
+        average.add((outcome.latency_us as f64).max(least), outcome.now_ms);
     }
 
     /// The average of the node at `index`, in microseconds.
@@ -178,18 +179,27 @@ mod tests {
         }
     }
 
+    /// However quickly a node refuses, and although averages decay: it is tried now and then.
     #[test]
-    fn failures_make_no_node_look_faster() {
+    fn a_refusing_node_attracts_nothing() {
         let upstream = weighted(Balancer::Ewma, &[1, 1]);
         let mut state = State::default();
-        pick_at(&mut state, &upstream, 0, 0);
-        state.release(&upstream, 0, done(500, 1_000));
-        let failure = |latency_us| Outcome { latency_us, ok: false, now_ms: 2_000 };
-        let before = average(&state, 0, 2_000);
-        state.release(&upstream, 0, failure(10));
-        assert!((average(&state, 0, 2_000) - before).abs() < 1e-9);
-        state.release(&upstream, 0, failure(60_000_000));
-        assert!(average(&state, 0, 2_000) > 1_000_000.0);
+        let (mut refused, mut random) = (0, 1_u64);
+        for now_ms in (0..600_000).step_by(10) {
+            random = random.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(1);
+            let tried = NodeSet::default();
+            let ask = Ask { tried: &tried, down: None, hash: 0, now_ms, random };
+            let index = state.pick(&upstream, &ask).unwrap();
+            refused += u32::from(index == 0);
+            let latency_us = if index == 0 { 10 } else { 20_000 };
+            state.release(&upstream, index, Outcome { latency_us, ok: index == 1, now_ms });
+        }
+        assert!((1..100).contains(&refused), "{refused} of 60,000");
+        // What took longer than that counts as what it took.
+        let failed = Outcome { latency_us: 60_000_000, ok: false, now_ms: 600_000 };
+        let before = average(&state, 1, 600_000);
+        state.release(&upstream, 1, Outcome { now_ms: 601_000, ..failed });
+        assert!(average(&state, 1, 601_000) > before + 1_000_000.0);
     }
 
     #[test]
