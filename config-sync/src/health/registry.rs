@@ -18,13 +18,17 @@ use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::log;
 use super::plan::{Place, Plan, Protocol};
-use super::probe::{Found, Job};
+use super::probe::{Connection, Found, Job};
 use super::report::Report;
+use super::room::Room;
 use super::view::{CheckerView, TargetView};
 use crate::compile::{CheckChange, Checked};
 
 /// First probes are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
+
+/// So many probes are made on one connection, so that a node that takes no new ones is found.
+const RENEWAL: u64 = 10;
 
 /// All checkers of this process.
 #[derive(Default)]
@@ -33,6 +37,9 @@ pub(super) struct Registry {
     checkers: HashMap<Arc<str>, Checker>,
     by_slot: HashMap<Slot, Arc<str>>,
     targets: HashMap<u64, Target>,
+    /// The connections of targets that are kept for their next probes.
+    kept: HashMap<u64, Connection>,
+    room: Room,
     /// Number of the next target; none is used twice.
     next: u64,
     /// Targets by when their probes are due. Entries that their target does not confirm are stale.
@@ -67,6 +74,9 @@ struct Target {
     server_name: Option<ServerName<'static>>,
     tracker: Tracker,
     phase: Phase,
+    /// Counts probes; from the target's number on, so that not all connections are renewed at the
+    /// same time.
+    turn: u64,
     /// When its last probe began, or was meant to.
     began: Instant,
 }
@@ -82,6 +92,16 @@ enum Phase {
 }
 
 impl Registry {
+    /// No checks yet.
+    pub(super) fn new(room: Room) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// Most probes under way at the same time.
+    pub(super) fn probes(&self) -> usize {
+        self.room.probes
+    }
+
     /// Follows the configuration.
     pub(super) fn apply(&mut self, changes: Vec<CheckChange>, now: Instant) {
         for (id, checked) in changes {
@@ -127,6 +147,8 @@ impl Registry {
             }
             target.phase = Phase::Probing;
             target.began = now;
+            target.turn += 1;
+            let kept = self.kept.remove(&number);
             checker.running.insert(number);
             return Some(Job {
                 target: number,
@@ -137,18 +159,20 @@ impl Registry {
                 proxy_protocol: checker.upstream.proxy_protocol,
                 request: Arc::clone(&target.request),
                 name: target.server_name.clone(),
+                kept: kept.filter(|_| !target.turn.is_multiple_of(RENEWAL)),
             });
         }
         None
     }
 
     /// Takes what a probe found.
-    pub(super) fn finish(&mut self, job: &Job, found: Found, now: Instant) {
-        let mut is_current = false;
+    pub(super) fn finish(&mut self, job: Job, found: Found, now: Instant) {
+        let (mut is_current, mut is_same) = (false, false);
         if let Some(checker) = self.checkers.get_mut(&job.checker) {
             checker.running.remove(&job.target);
             // A probe that was made as an older configuration wanted says nothing any more.
             is_current = Arc::ptr_eq(&checker.plan, &job.plan);
+            is_same = is_current && checker.upstream.proxy_protocol == job.proxy_protocol;
             let room = checker.plan.concurrency.saturating_sub(checker.running.len());
             let ready = room.min(checker.waiting.len());
             let ready: Vec<u64> = checker.waiting.drain(..ready).collect();
@@ -162,7 +186,18 @@ impl Registry {
                 self.record(job.target, &job.plan.active, outcome, 1, why, now);
             }
             Found::Node(..) => {}
-            Found::Local(error) => self.trouble.tell(&error, now),
+            Found::Local(error) => {
+                self.trouble.tell(&error, now);
+                // It may be these that are too many.
+                self.kept.clear();
+            }
+        }
+        if let Some(connection) = job.kept
+            && is_same
+            && self.kept.len() < self.room.kept
+            && self.targets.contains_key(&job.target)
+        {
+            self.kept.insert(job.target, connection);
         }
         self.plan_next(job.target, now);
     }
@@ -217,6 +252,9 @@ impl Registry {
     fn put(&mut self, id: &Arc<str>, checked: Checked, now: Instant) {
         let Checked { upstream, checks } = checked;
         let old = self.checkers.remove(id);
+        for number in old.iter().flat_map(|old| &old.targets) {
+            self.kept.remove(number);
+        }
         let plan = match &old {
             Some(old) if *old.checks == *checks => Arc::clone(&old.plan),
             _ => Arc::new(Plan::new(id, &checks)),
@@ -297,8 +335,8 @@ impl Registry {
         self.next += 1;
         let checker = Arc::clone(id);
         let (request, server_name) = ([].into(), None);
-        let phase = Phase::Resting;
-        let target = Target { checker, place, request, server_name, tracker, phase, began: now };
+        let (phase, turn, began) = (Phase::Resting, number, now);
+        let target = Target { checker, place, request, server_name, tracker, phase, turn, began };
         self.targets.insert(number, target);
         self.replan(number, plan, now);
         number
@@ -325,6 +363,7 @@ impl Registry {
         let Some(checker) = self.checkers.remove(id) else { return };
         for number in checker.targets {
             self.targets.remove(&number);
+            self.kept.remove(&number);
         }
         self.forget_slot(checker.upstream.slot);
     }
