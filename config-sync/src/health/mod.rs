@@ -13,6 +13,7 @@
 //! Counters and states are those of APISIX (`osmia_core::health`). They are kept by upstream and
 //! node across changes of the configuration, and end with the node or its checks.
 
+mod answer;
 mod log;
 mod plan;
 mod probe;
