@@ -106,7 +106,7 @@ impl Plan {
     }
 
     /// The bytes that a node is sent.
-    pub(super) fn request(&self, name: &str) -> Arc<[u8]> {
+    pub(super) fn request(&self, name: &str) -> Box<[u8]> {
         let Request { first, has_host, rest, .. } = &self.request;
         let bare_v6 = name.contains(':') && !name.starts_with('[');
         let host = match (has_host, bare_v6) {

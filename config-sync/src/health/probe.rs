@@ -2,21 +2,20 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use osmia_core::health::{Event, Outcome};
 use osmia_core::proxy_protocol::{self, Version};
+use osmia_core::snapshot::Upstream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::answer::{Answer, Rest};
-use super::plan::{Plan, Protocol};
+use super::plan::{Place, Plan, Protocol};
 use super::tls::Tls;
 
 /// Most bytes that are read so that the node may close first.
@@ -24,22 +23,46 @@ const DISCARDED: usize = 64 << 10;
 /// How long a node may take for the rest of its answer, and to close after it.
 const LINGER: Duration = Duration::from_millis(250);
 
+/// Whom to ask for what, and how. A change of any of it makes a new one.
+#[derive(Debug)]
+pub(super) struct Aim {
+    /// The upstream's id.
+    pub(super) checker: Arc<str>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) place: Place,
+    /// The header that the node expects first.
+    pub(super) proxy_protocol: Option<Version>,
+    pub(super) request: Box<[u8]>,
+    /// For TLS.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
+
+impl Aim {
+    /// To ask a node of the upstream that is at this place.
+    pub(super) fn new(
+        checker: &Arc<str>,
+        upstream: &Upstream,
+        plan: &Arc<Plan>,
+        place: &Place,
+    ) -> Self {
+        let is_https = matches!(plan.protocol, Protocol::Https { .. });
+        Self {
+            checker: Arc::clone(checker),
+            plan: Arc::clone(plan),
+            place: place.clone(),
+            proxy_protocol: upstream.proxy_protocol,
+            request: plan.request(&place.name),
+            server_name: is_https.then(|| place.server_name()),
+        }
+    }
+}
+
 /// A probe to be made.
 #[derive(Debug)]
 pub(super) struct Job {
     /// The target's number.
     pub(super) target: u64,
-    /// The upstream's id.
-    pub(super) checker: Arc<str>,
-    pub(super) plan: Arc<Plan>,
-    pub(super) addr: SocketAddr,
-    /// The Unix domain socket that `addr` stands for.
-    pub(super) unix: Option<Arc<Path>>,
-    /// The header that the node expects first.
-    pub(super) proxy_protocol: Option<Version>,
-    pub(super) request: Arc<[u8]>,
-    /// For TLS.
-    pub(super) name: Option<ServerName<'static>>,
+    pub(super) aim: Arc<Aim>,
     /// The connection of the last probe; after the probe, what the next one may use.
     pub(super) kept: Option<Connection>,
 }
@@ -109,7 +132,8 @@ struct Progress {
 pub(super) async fn probe(mut job: Job, tls: Arc<Tls>) -> (Job, Found) {
     let mut progress = Progress::default();
     let kept = job.kept.take();
-    let attempt = timeout(job.plan.timeout, attempt(&job, kept, &tls, &mut progress)).await;
+    let limit = job.aim.plan.timeout;
+    let attempt = timeout(limit, attempt(&job.aim, kept, &tls, &mut progress)).await;
     let found = match (progress.answer, attempt) {
         (Some(outcome), _) => Found::Node(outcome, None),
         (None, Ok(Err(Trouble::Local(error)))) => Found::Local(error),
@@ -136,7 +160,7 @@ fn is_local(error: &io::Error) -> bool {
 /// Asks, on the kept connection first. One that ends before any answer tells nothing about the
 /// node, which may close it when it likes: what counts is the answer on a new one.
 async fn attempt(
-    job: &Job,
+    aim: &Aim,
     kept: Option<Connection>,
     tls: &Tls,
     progress: &mut Progress,
@@ -144,19 +168,19 @@ async fn attempt(
     if let Some(mut kept) = kept
         && kept.is_quiet()
     {
-        let exchanged = exchange(kept, job, progress).await;
+        let exchanged = exchange(kept, aim, progress).await;
         if exchanged.is_ok() || progress.begun {
             return Ok(exchanged?);
         }
     }
     // On the heap, since it is large, and most probes do without.
-    Box::pin(attempt_anew(job, tls, progress)).await
+    Box::pin(attempt_anew(aim, tls, progress)).await
 }
 
 /// Asks on a new connection.
-async fn attempt_anew(job: &Job, tls: &Tls, progress: &mut Progress) -> Result<(), Trouble> {
-    let stream = connect(job).await?;
-    let connection = match (job.plan.protocol, &job.name) {
+async fn attempt_anew(aim: &Aim, tls: &Tls, progress: &mut Progress) -> Result<(), Trouble> {
+    let stream = connect(aim).await?;
+    let connection = match (aim.plan.protocol, &aim.server_name) {
         (Protocol::Tcp, _) => {
             progress.answer = Some(Outcome::Connected);
             close(Connection(stream)).await;
@@ -168,16 +192,16 @@ async fn attempt_anew(job: &Job, tls: &Tls, progress: &mut Progress) -> Result<(
         }
         _ => Connection(stream),
     };
-    Ok(exchange(connection, job, progress).await?)
+    Ok(exchange(connection, aim, progress).await?)
 }
 
 /// A new connection, on which all but TLS and the request has been said.
-async fn connect(job: &Job) -> Result<Box<dyn Stream>, Trouble> {
-    let mut stream: Box<dyn Stream> = match &job.unix {
+async fn connect(aim: &Aim) -> Result<Box<dyn Stream>, Trouble> {
+    let mut stream: Box<dyn Stream> = match &aim.place.unix {
         Some(path) => Box::new(UnixStream::connect(path).await?),
-        None => Box::new(TcpStream::connect(job.addr).await?),
+        None => Box::new(TcpStream::connect(aim.place.addr).await?),
     };
-    if let Some(version) = job.proxy_protocol {
+    if let Some(version) = aim.proxy_protocol {
         stream.write_all(proxy_protocol::local(version).as_bytes()).await?;
     }
     Ok(stream)
@@ -186,13 +210,13 @@ async fn connect(job: &Job) -> Result<Box<dyn Stream>, Trouble> {
 /// Sends the request and reads the answer.
 async fn exchange(
     mut connection: Connection,
-    job: &Job,
+    aim: &Aim,
     progress: &mut Progress,
 ) -> io::Result<()> {
     let stream = &mut connection.0;
-    stream.write_all(&job.request).await?;
+    stream.write_all(&aim.request).await?;
     stream.flush().await?;
-    let mut answer = Answer::new(job.plan.head);
+    let mut answer = Answer::new(aim.plan.head);
     let status = loop {
         if answer.read(stream).await? == 0 {
             let kind = io::ErrorKind::UnexpectedEof;
@@ -211,8 +235,8 @@ async fn exchange(
     };
     match rest {
         Ok(Rest::Complete { reusable }) => {
-            let judged = job.plan.active.judge(outcome);
-            if reusable && job.plan.keeps && judged != Some(Event::HttpFailure) {
+            let judged = aim.plan.active.judge(outcome);
+            if reusable && aim.plan.keeps && judged != Some(Event::HttpFailure) {
                 progress.kept = Some(connection);
             }
         }
