@@ -14,7 +14,7 @@ use super::report::Report;
 use crate::publish::Publisher;
 
 /// Probes that become due within this time begin together.
-const TICK: Duration = Duration::from_millis(25);
+const TICK: Duration = Duration::from_millis(50);
 /// Snapshots of changed health are at least this far apart.
 const PUBLISH: Duration = Duration::from_millis(20);
 /// Most reports and findings that are taken before anything else.
