@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, bail};
 use osmia_config_sync::settings::Loaded;
-use osmia_config_sync::sync;
+use osmia_config_sync::{health, sync};
 use osmia_core::access_log::Format;
 use osmia_core::settings::{Settings, Workers};
 use tracing_subscriber::EnvFilter;
@@ -15,7 +15,7 @@ use crate::supervisor::{LogPlan, Supervisor};
 
 /// Descriptors a worker needs before its first connection.
 const DESCRIPTORS_PER_WORKER: u64 = 32;
-/// Descriptors the process needs besides.
+/// Descriptors the process needs besides, without those of health checks.
 const DESCRIPTORS_BASE: u64 = 64;
 
 /// Runs the gateway until a signal ends it.
@@ -113,7 +113,8 @@ fn raise_descriptor_limit(workers: usize) -> anyhow::Result<()> {
         tracing::warn!("cannot raise the limit of open files to the hard limit: {error}");
     }
     let now = getrlimit(Resource::Nofile).current.unwrap_or(u64::MAX);
-    let needed = DESCRIPTORS_BASE + DESCRIPTORS_PER_WORKER * workers as u64;
+    let fixed = DESCRIPTORS_BASE + DESCRIPTORS_PER_WORKER * workers as u64;
+    let needed = (fixed * health::DESCRIPTORS).div_ceil(health::DESCRIPTORS - 1);
     if now < needed {
         bail!(
             "too few file descriptors: the limit of open files is {now}, {workers} workers need \

@@ -13,11 +13,13 @@
 //! Counters and states are those of APISIX (`osmia_core::health`). They are kept by upstream and
 //! node across changes of the configuration, and end with the node or its checks.
 
+mod answer;
 mod log;
 mod plan;
 mod probe;
 mod registry;
 mod report;
+mod room;
 mod run;
 mod tls;
 mod view;
@@ -33,6 +35,8 @@ use tokio::time::Instant;
 use crate::compile::CheckChange;
 use registry::Registry;
 pub use report::{Report, Reporter, channel};
+pub use room::DESCRIPTORS;
+use room::Room;
 use tls::Tls;
 pub use view::{CheckerView, TargetView};
 
@@ -49,7 +53,8 @@ impl HealthChecks {
     /// (`apisix.ssl.ssl_trusted_certificate`), by default the system's.
     pub fn new(trusted: Option<PathBuf>) -> Self {
         let tls = Arc::new(Tls::new(trusted));
-        Self { registry: Mutex::default(), applied: Notify::new(), tls }
+        let registry = Mutex::new(Registry::new(Room::of_process()));
+        Self { registry, applied: Notify::new(), tls }
     }
 
     /// Follows the configuration. Whether [`HealthChecks::take_health`] has something new.

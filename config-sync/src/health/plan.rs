@@ -45,6 +45,8 @@ pub(super) struct Plan {
     pub(super) port: Option<u16>,
     /// A response has no body.
     pub(super) head: bool,
+    /// Connections serve several probes, if nodes agree.
+    pub(super) keeps: bool,
     request: Request,
 }
 
@@ -54,6 +56,8 @@ struct Request {
     /// The request line.
     first: String,
     has_host: bool,
+    /// `req_headers` do not ask for the end of the connection.
+    keeps: bool,
     rest: String,
 }
 
@@ -66,6 +70,7 @@ impl Plan {
             "https" => Protocol::Https { verify: active.https_verify_certificate },
             _ => Protocol::Http,
         };
+        let request = Request::new(upstream, active);
         Self {
             protocol,
             timeout: Duration::from_secs_f64(seconds),
@@ -77,7 +82,8 @@ impl Plan {
             host: active.host.as_deref().map(Arc::from),
             port: active.port,
             head: active.http_method == "HEAD",
-            request: Request::new(upstream, active),
+            keeps: request.keeps,
+            request,
         }
     }
 
@@ -100,8 +106,8 @@ impl Plan {
     }
 
     /// The bytes that a node is sent.
-    pub(super) fn request(&self, name: &str) -> Arc<[u8]> {
-        let Request { first, has_host, rest } = &self.request;
+    pub(super) fn request(&self, name: &str) -> Box<[u8]> {
+        let Request { first, has_host, rest, .. } = &self.request;
         let bare_v6 = name.contains(':') && !name.starts_with('[');
         let host = match (has_host, bare_v6) {
             (true, _) => String::new(),
@@ -163,6 +169,7 @@ impl Request {
         let mut request = Self {
             first: format!("{method} {path} HTTP/1.1\r\n"),
             has_host: false,
+            keeps: true,
             rest: String::new(),
         };
         let mut has_length = false;
@@ -171,10 +178,15 @@ impl Request {
                 tracing::warn!(upstream, line, "left out of probes: not a header");
                 continue;
             };
-            request.has_host |= name.eq_ignore_ascii_case("host");
-            has_length |= name.eq_ignore_ascii_case("content-length");
-            // A connection is for one probe only.
-            if !name.eq_ignore_ascii_case("connection") {
+            let is = |other: &str| name.eq_ignore_ascii_case(other);
+            request.has_host |= is("host");
+            has_length |= is("content-length");
+            // A body that ends elsewhere would become the next request.
+            request.keeps &= !is("content-length") && !is("transfer-encoding");
+            // Of the connection only this is for the configuration to say.
+            if is("connection") {
+                request.keeps &= !line.to_ascii_lowercase().contains("close");
+            } else {
                 request.rest.push_str(line.trim());
                 request.rest.push_str("\r\n");
             }
@@ -184,7 +196,9 @@ impl Request {
             // Writing to a String does not fail.
             let _ = write!(request.rest, "Content-Length: {}\r\n", body.len());
         }
-        request.rest.push_str("Connection: close\r\n\r\n");
+        // Named, because a node of HTTP/1.0 would close otherwise.
+        let keep = "Connection: keep-alive\r\n\r\n";
+        request.rest.push_str(if request.keeps { keep } else { "Connection: close\r\n\r\n" });
         request.rest.push_str(body);
         request
     }
@@ -238,17 +252,19 @@ mod tests {
 
     #[test]
     fn a_request_has_what_is_configured() {
-        let expected = "GET / HTTP/1.1\r\nHost: a.com\r\nConnection: close\r\n\r\n";
+        let expected = "GET / HTTP/1.1\r\nHost: a.com\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(request(json!({}), "a.com"), expected);
         let active = json!({
             "http_method": "POST", "http_path": "status?a=b", "http_req_body": "{}",
-            "req_headers": ["X-A: 1", "Connection: keep-alive"],
+            "req_headers": ["X-A: 1", "connection: Close"],
         });
         let expected = "POST /status?a=b HTTP/1.1\r\nHost: [::1]\r\nX-A: 1\r\nContent-Length: 2\r\n\
                         Connection: close\r\n\r\n{}";
         assert_eq!(request(active, "::1"), expected);
+        let framed = plan(json!({"req_headers": ["content-Length: 2"]}));
+        assert!(!framed.keeps);
         let host = json!({"req_headers": ["host: mine"], "http_method": "HEAD"});
-        let expected = "HEAD / HTTP/1.1\r\nhost: mine\r\nConnection: close\r\n\r\n";
+        let expected = "HEAD / HTTP/1.1\r\nhost: mine\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(request(host, "a.com"), expected);
     }
 
@@ -258,8 +274,8 @@ mod tests {
             "http_path": "/a b\r\nX: y",
             "req_headers": ["X: y\r\nZ: 1", "no header", ": x", "A: ok"],
         });
-        let expected =
-            "GET /a%20b%0D%0AX:%20y HTTP/1.1\r\nHost: a\r\nA: ok\r\nConnection: close\r\n\r\n";
+        let expected = "GET /a%20b%0D%0AX:%20y HTTP/1.1\r\nHost: a\r\nA: ok\r\n\
+                        Connection: keep-alive\r\n\r\n";
         assert_eq!(request(active, "a"), expected);
     }
 

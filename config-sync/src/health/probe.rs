@@ -1,47 +1,70 @@
-//! One probe of one node: a connection of its own, a request, the status line.
+//! One probe of one node: a request on the connection of the last one or on a new one.
 
+use std::fmt;
 use std::io;
-use std::net::SocketAddr;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use osmia_core::health::Outcome;
-use osmia_core::http1::response::Asked;
-use osmia_core::http1::{BodyLength, ResponseHead};
-use osmia_core::limits::HttpLimits;
+use futures_util::FutureExt as _;
+use osmia_core::health::{Event, Outcome};
 use osmia_core::proxy_protocol::{self, Version};
+use osmia_core::snapshot::Upstream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::time::timeout;
 use tokio_rustls::rustls::pki_types::ServerName;
 
-use super::plan::{Plan, Protocol};
+use super::answer::{Answer, Rest};
+use super::plan::{Place, Plan, Protocol};
 use super::tls::Tls;
 
-/// Longest status line, and what is read at once.
-const WINDOW: usize = 1024;
-/// Most bytes of a response that are read so that the node may close first.
+/// Most bytes that are read so that the node may close first.
 const DISCARDED: usize = 64 << 10;
-/// How long a node may take to close after its answer.
+/// How long a node may take for the rest of its answer, and to close after it.
 const LINGER: Duration = Duration::from_millis(250);
+
+/// Whom to ask for what, and how. A change of any of it makes a new one.
+#[derive(Debug)]
+pub(super) struct Aim {
+    /// The upstream's id.
+    pub(super) checker: Arc<str>,
+    pub(super) plan: Arc<Plan>,
+    pub(super) place: Place,
+    /// The header that the node expects first.
+    pub(super) proxy_protocol: Option<Version>,
+    pub(super) request: Box<[u8]>,
+    /// For TLS.
+    pub(super) server_name: Option<ServerName<'static>>,
+}
+
+impl Aim {
+    /// To ask a node of the upstream that is at this place.
+    pub(super) fn new(
+        checker: &Arc<str>,
+        upstream: &Upstream,
+        plan: &Arc<Plan>,
+        place: &Place,
+    ) -> Self {
+        let is_https = matches!(plan.protocol, Protocol::Https { .. });
+        Self {
+            checker: Arc::clone(checker),
+            plan: Arc::clone(plan),
+            place: place.clone(),
+            proxy_protocol: upstream.proxy_protocol,
+            request: plan.request(&place.name),
+            server_name: is_https.then(|| place.server_name()),
+        }
+    }
+}
 
 /// A probe to be made.
 #[derive(Debug)]
 pub(super) struct Job {
     /// The target's number.
     pub(super) target: u64,
-    /// The upstream's id.
-    pub(super) checker: Arc<str>,
-    pub(super) plan: Arc<Plan>,
-    pub(super) addr: SocketAddr,
-    /// The Unix domain socket that `addr` stands for.
-    pub(super) unix: Option<Arc<Path>>,
-    /// The header that the node expects first.
-    pub(super) proxy_protocol: Option<Version>,
-    pub(super) request: Arc<[u8]>,
-    /// For TLS.
-    pub(super) name: Option<ServerName<'static>>,
+    pub(super) aim: Arc<Aim>,
+    /// The connection of the last probe; after the probe, what the next one may use.
+    pub(super) kept: Option<Connection>,
 }
 
 /// What a probe found.
@@ -51,6 +74,34 @@ pub(super) enum Found {
     Node(Outcome, Option<io::Error>),
     /// Something about this machine: the node is not judged.
     Local(io::Error),
+}
+
+/// What probes speak over.
+pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Sync + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> Stream for S {}
+
+/// A connection with a node, ready for a request.
+pub(super) struct Connection(Box<dyn Stream>);
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+impl Connection {
+    /// One on which nothing comes.
+    #[cfg(test)]
+    pub(super) fn silent() -> Self {
+        Self(Box::new(tokio::io::join(tokio::io::empty(), tokio::io::sink())))
+    }
+
+    /// Whether the node has neither closed it nor sent anything since its last answer, as far as
+    /// has been noticed. Takes no system call unless something has come.
+    fn is_quiet(&mut self) -> bool {
+        self.0.read(&mut [0]).now_or_never().is_none()
+    }
 }
 
 /// Why there is no answer.
@@ -65,12 +116,25 @@ impl From<io::Error> for Trouble {
     }
 }
 
+/// How far a probe got.
+#[derive(Default)]
+struct Progress {
+    /// A byte of the answer has come.
+    begun: bool,
+    /// What the answer is, as soon as that is known. Reading the rest of it and closing take time
+    /// that must not count.
+    answer: Option<Outcome>,
+    /// The connection, when the next probe may use it.
+    kept: Option<Connection>,
+}
+
 /// Makes a probe.
-pub(super) async fn probe(job: Job, tls: Arc<Tls>) -> (Job, Found) {
-    // Closing takes time that must not count: what was found before stays.
-    let mut answer = None;
-    let attempt = timeout(job.plan.timeout, attempt(&job, &tls, &mut answer)).await;
-    let found = match (answer, attempt) {
+pub(super) async fn probe(mut job: Job, tls: Arc<Tls>) -> (Job, Found) {
+    let mut progress = Progress::default();
+    let kept = job.kept.take();
+    let limit = job.aim.plan.timeout;
+    let attempt = timeout(limit, attempt(&job.aim, kept, &tls, &mut progress)).await;
+    let found = match (progress.answer, attempt) {
         (Some(outcome), _) => Found::Node(outcome, None),
         (None, Ok(Err(Trouble::Local(error)))) => Found::Local(error),
         (None, Ok(Err(Trouble::Node(error)))) => {
@@ -80,6 +144,7 @@ pub(super) async fn probe(job: Job, tls: Arc<Tls>) -> (Job, Found) {
         }
         (None, _) => Found::Node(Outcome::Timeout, None),
     };
+    job.kept = progress.kept;
     (job, found)
 }
 
@@ -92,104 +157,104 @@ fn is_local(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|code| LOCAL.iter().any(|errno| errno.raw_os_error() == code))
 }
 
-/// Connects and asks; says in `answer` what it is as soon as it is known.
-async fn attempt(job: &Job, tls: &Tls, answer: &mut Option<Outcome>) -> Result<(), Trouble> {
-    match &job.unix {
-        Some(path) => talk(UnixStream::connect(path).await?, job, tls, answer).await,
-        None => talk(TcpStream::connect(job.addr).await?, job, tls, answer).await,
+/// Asks, on the kept connection first. One that ends before any answer tells nothing about the
+/// node, which may close it when it likes: what counts is the answer on a new one.
+async fn attempt(
+    aim: &Aim,
+    kept: Option<Connection>,
+    tls: &Tls,
+    progress: &mut Progress,
+) -> Result<(), Trouble> {
+    if let Some(mut kept) = kept
+        && kept.is_quiet()
+    {
+        let exchanged = exchange(kept, aim, progress).await;
+        if exchanged.is_ok() || progress.begun {
+            return Ok(exchanged?);
+        }
     }
+    // On the heap, since it is large, and most probes do without.
+    Box::pin(attempt_anew(aim, tls, progress)).await
 }
 
-/// Asks on a connection.
-async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    job: &Job,
-    tls: &Tls,
-    answer: &mut Option<Outcome>,
-) -> Result<(), Trouble> {
-    if let Some(version) = job.proxy_protocol {
-        stream.write_all(proxy_protocol::local(version).as_bytes()).await?;
-    }
-    match (job.plan.protocol, &job.name) {
+/// Asks on a new connection.
+async fn attempt_anew(aim: &Aim, tls: &Tls, progress: &mut Progress) -> Result<(), Trouble> {
+    let stream = connect(aim).await?;
+    let connection = match (aim.plan.protocol, &aim.server_name) {
         (Protocol::Tcp, _) => {
-            *answer = Some(Outcome::Connected);
-            close(stream, 0).await;
-            Ok(())
+            progress.answer = Some(Outcome::Connected);
+            close(Connection(stream)).await;
+            return Ok(());
         }
         (Protocol::Https { verify }, Some(name)) => {
             let connector = tls.connector(verify).await.map_err(Trouble::Local)?;
-            let stream = connector.connect(name.clone(), stream).await?;
-            exchange(stream, job, answer).await
+            Connection(Box::new(connector.connect(name.clone(), stream).await?))
         }
-        _ => exchange(stream, job, answer).await,
-    }
+        _ => Connection(stream),
+    };
+    Ok(exchange(connection, aim, progress).await?)
 }
 
-/// Sends the request and reads the status line.
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
-    mut stream: S,
-    job: &Job,
-    answer: &mut Option<Outcome>,
-) -> Result<(), Trouble> {
-    stream.write_all(&job.request).await?;
+/// A new connection, on which all but TLS and the request has been said.
+async fn connect(aim: &Aim) -> Result<Box<dyn Stream>, Trouble> {
+    let mut stream: Box<dyn Stream> = match &aim.place.unix {
+        Some(path) => Box::new(UnixStream::connect(path).await?),
+        None => Box::new(TcpStream::connect(aim.place.addr).await?),
+    };
+    if let Some(version) = aim.proxy_protocol {
+        stream.write_all(proxy_protocol::local(version).as_bytes()).await?;
+    }
+    Ok(stream)
+}
+
+/// Sends the request and reads the answer.
+async fn exchange(
+    mut connection: Connection,
+    aim: &Aim,
+    progress: &mut Progress,
+) -> io::Result<()> {
+    let stream = &mut connection.0;
+    stream.write_all(&aim.request).await?;
     stream.flush().await?;
-    let mut window = [0; WINDOW];
-    let mut filled = 0;
+    let mut answer = Answer::new(aim.plan.head);
     let status = loop {
-        let read = stream.read(&mut window[filled..]).await?;
-        if read == 0 {
+        if answer.read(stream).await? == 0 {
             let kind = io::ErrorKind::UnexpectedEof;
-            return Err(io::Error::new(kind, "closed without an answer").into());
+            return Err(io::Error::new(kind, "closed without an answer"));
         }
-        filled += read;
-        if let Some(end) = window[..filled].iter().position(|b| *b == b'\n') {
-            break status_of(&window[..end]).unwrap_or(0);
-        }
-        if filled == WINDOW {
-            break 0;
+        progress.begun = true;
+        if let Some(status) = answer.status() {
+            break status;
         }
     };
-    *answer = Some(Outcome::Status(status));
-    if !is_complete(&window[..filled], job.plan.head) {
-        close(stream, filled).await;
+    let outcome = Outcome::Status(status);
+    progress.answer = Some(outcome);
+    let rest = match answer.rest() {
+        Rest::Missing => Box::pin(timeout(LINGER, answer.read_rest(stream))).await,
+        rest => Ok(rest),
+    };
+    match rest {
+        Ok(Rest::Complete { reusable }) => {
+            let judged = aim.plan.active.judge(outcome);
+            if reusable && aim.plan.keeps && judged != Some(Event::HttpFailure) {
+                progress.kept = Some(connection);
+            }
+        }
+        Ok(Rest::Open) => Box::pin(close(connection)).await,
+        Ok(Rest::Missing) | Err(_) => {}
     }
     Ok(())
 }
 
-/// The status in a status line, as `lua-resty-healthcheck` finds it.
-fn status_of(line: &[u8]) -> Option<u16> {
-    let line = std::str::from_utf8(line).ok()?;
-    let (version, rest) = line.strip_prefix("HTTP/")?.split_once([' ', '\t'])?;
-    let (major, minor) = version.split_once('.')?;
-    let digits = |text: &str| !text.is_empty() && text.bytes().all(|b| b.is_ascii_digit());
-    if !digits(major) || !digits(minor) {
-        return None;
-    }
-    let rest = rest.trim_start();
-    let end = rest.bytes().position(|b| !b.is_ascii_digit()).unwrap_or(rest.len());
-    rest[..end].parse().ok()
-}
-
-/// Whether the whole response has been read, so that closing now resets nothing.
-fn is_complete(read: &[u8], head: bool) -> bool {
-    let mut response = ResponseHead::default();
-    let asked = Asked { head, ..Asked::default() };
-    let Ok(true) = response.parse(read, asked, &HttpLimits::default()) else { return false };
-    match response.body {
-        BodyLength::Known(length) => (read.len() - response.len) as u64 >= length,
-        _ => false,
-    }
-}
-
 /// Closes in order: the node is told that nothing more comes, and what it still sends is read, so
 /// that it sees an end and no reset. Not for long.
-async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mut read: usize) {
+async fn close(Connection(mut stream): Connection) {
     let drain = async {
         // A node that has gone already has closed.
         if stream.shutdown().await.is_err() {
             return;
         }
-        let mut scrap = [0; WINDOW];
+        let (mut scrap, mut read) = ([0; 1024], 0);
         while read < DISCARDED
             && let Ok(more) = stream.read(&mut scrap).await
             && more > 0
@@ -203,46 +268,6 @@ async fn close<S: AsyncRead + AsyncWrite + Unpin>(mut stream: S, mut read: usize
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn status_lines() {
-        let cases: [(&[u8], _); 10] = [
-            (b"HTTP/1.1 200 OK\r", Some(200)),
-            (b"HTTP/1.0 503", Some(503)),
-            (b"HTTP/1.1  404 x", Some(404)),
-            (b"HTTP/10.0 204\r", Some(204)),
-            (b"HTTP/1.1 99999999 x", None),
-            (b"HTTP/1.1 abc", None),
-            (b"HTTP/1 200", None),
-            (b"SSH-2.0-OpenSSH", None),
-            (b"\xff\xfe", None),
-            (b"", None),
-        ];
-        for (line, expected) in cases {
-            assert_eq!(status_of(line), expected, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn complete_responses_need_no_lingering() {
-        let complete: [(&[u8], bool); 3] = [
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", false),
-            (b"HTTP/1.1 204 No Content\r\n\r\n", false),
-            (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n", true),
-        ];
-        for (response, head) in complete {
-            assert!(is_complete(response, head));
-        }
-        let open: [&[u8]; 4] = [
-            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no",
-            b"HTTP/1.1 200 OK\r\nContent-Le",
-            b"HTTP/1.1 200 OK\r\n\r\nok",
-            b"junk\r\n\r\n",
-        ];
-        for response in open {
-            assert!(!is_complete(response, false));
-        }
-    }
 
     #[test]
     fn running_out_of_descriptors_is_nobodys_failure() {

@@ -8,23 +8,26 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ahash::{HashMap, HashSet, RandomState};
+use ahash::{HashMap, RandomState};
 use osmia_core::health::{Criteria, Outcome, Tracker};
 use osmia_core::node_set::NodeSet;
 use osmia_core::resource::Checks;
 use osmia_core::snapshot::{Health, Marks, Slot, Upstream};
 use tokio::time::Instant;
-use tokio_rustls::rustls::pki_types::ServerName;
 
 use super::log;
-use super::plan::{Place, Plan, Protocol};
-use super::probe::{Found, Job};
+use super::plan::{Place, Plan};
+use super::probe::{Aim, Connection, Found, Job};
 use super::report::Report;
+use super::room::Room;
 use super::view::{CheckerView, TargetView};
 use crate::compile::{CheckChange, Checked};
 
 /// First probes are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
+
+/// So many probes are made on one connection, so that a node that takes no new ones is found.
+const RENEWAL: u64 = 10;
 
 /// All checkers of this process.
 #[derive(Default)]
@@ -33,6 +36,9 @@ pub(super) struct Registry {
     checkers: HashMap<Arc<str>, Checker>,
     by_slot: HashMap<Slot, Arc<str>>,
     targets: HashMap<u64, Target>,
+    room: Room,
+    /// Shared with all [`Kept`], which counts them.
+    kept: Arc<()>,
     /// Number of the next target; none is used twice.
     next: u64,
     /// Targets by when their probes are due. Entries that their target does not confirm are stale.
@@ -54,21 +60,28 @@ struct Checker {
     /// The target of each node; several nodes may share one.
     of_node: Vec<u64>,
     /// Targets, maybe removed ones, of which a probe is under way.
-    running: HashSet<u64>,
+    running: Vec<u64>,
     /// Targets that are due while too many probes are under way.
     waiting: VecDeque<u64>,
 }
 
 /// Something that is probed.
 struct Target {
-    checker: Arc<str>,
-    place: Place,
-    request: Arc<[u8]>,
-    server_name: Option<ServerName<'static>>,
+    aim: Arc<Aim>,
+    kept: Option<Kept>,
     tracker: Tracker,
     phase: Phase,
+    /// Counts probes; from the target's number on, so that not all connections are renewed at the
+    /// same time.
+    turn: u64,
     /// When its last probe began, or was meant to.
     began: Instant,
+}
+
+/// A connection for a target's next probe.
+struct Kept {
+    connection: Connection,
+    _counted: Arc<()>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -82,6 +95,16 @@ enum Phase {
 }
 
 impl Registry {
+    /// No checks yet.
+    pub(super) fn new(room: Room) -> Self {
+        Self { room, ..Self::default() }
+    }
+
+    /// Most probes under way at the same time.
+    pub(super) fn probes(&self) -> usize {
+        self.room.probes
+    }
+
     /// Follows the configuration.
     pub(super) fn apply(&mut self, changes: Vec<CheckChange>, now: Instant) {
         for (id, checked) in changes {
@@ -119,52 +142,67 @@ impl Registry {
         while self.next_due()? <= now {
             let Reverse((_, number)) = self.due.pop()?;
             let target = self.targets.get_mut(&number)?;
-            let checker = self.checkers.get_mut(&target.checker)?;
+            let checker = self.checkers.get_mut(&target.aim.checker)?;
             if checker.running.len() >= checker.plan.concurrency {
                 target.phase = Phase::Waiting;
                 checker.waiting.push_back(number);
                 continue;
             }
+            checker.running.push(number);
             target.phase = Phase::Probing;
             target.began = now;
-            checker.running.insert(number);
+            target.turn += 1;
+            let is_renewed = target.turn.is_multiple_of(RENEWAL);
+            let kept = target.kept.take().filter(|_| !is_renewed);
             return Some(Job {
                 target: number,
-                checker: Arc::clone(&target.checker),
-                plan: Arc::clone(&checker.plan),
-                addr: target.place.addr,
-                unix: target.place.unix.clone(),
-                proxy_protocol: checker.upstream.proxy_protocol,
-                request: Arc::clone(&target.request),
-                name: target.server_name.clone(),
+                aim: Arc::clone(&target.aim),
+                kept: kept.map(|kept| kept.connection),
             });
         }
         None
     }
 
     /// Takes what a probe found.
-    pub(super) fn finish(&mut self, job: &Job, found: Found, now: Instant) {
-        let mut is_current = false;
-        if let Some(checker) = self.checkers.get_mut(&job.checker) {
-            checker.running.remove(&job.target);
-            // A probe that was made as an older configuration wanted says nothing any more.
-            is_current = Arc::ptr_eq(&checker.plan, &job.plan);
-            let room = checker.plan.concurrency.saturating_sub(checker.running.len());
-            let ready = room.min(checker.waiting.len());
-            let ready: Vec<u64> = checker.waiting.drain(..ready).collect();
-            for number in ready {
-                self.set_due(number, now);
-            }
-        }
-        match found {
-            Found::Node(outcome, error) if is_current => {
+    pub(super) fn finish(&mut self, job: Job, found: Found, now: Instant) {
+        let Job { target: number, aim, kept } = job;
+        self.stopped(&aim.checker, number, now);
+        let target = self.targets.get_mut(&number);
+        // A probe that was made as an older configuration wanted says nothing any more.
+        if let Some(target) = target.filter(|target| Arc::ptr_eq(&target.aim, &aim)) {
+            target.kept = match kept {
+                Some(connection) if Arc::strong_count(&self.kept) <= self.room.kept => {
+                    Some(Kept { connection, _counted: Arc::clone(&self.kept) })
+                }
+                _ => None,
+            };
+            if let Found::Node(outcome, error) = &found {
                 let why = log::Why { by: log::PROBE, error: error.as_ref() };
-                self.record(job.target, &job.plan.active, outcome, 1, why, now);
+                self.record(number, &aim.plan.active, *outcome, 1, why, now);
             }
-            Found::Node(..) => {}
-            Found::Local(error) => self.trouble.tell(&error, now),
         }
-        self.plan_next(job.target, now);
+        if let Found::Local(error) = found {
+            self.trouble.tell(&error, now);
+            // It may be these that are too many.
+            for target in self.targets.values_mut() {
+                target.kept = None;
+            }
+        }
+        self.plan_next(number, now);
+    }
+
+    /// A probe has ended: others of its upstream may wait for that.
+    fn stopped(&mut self, checker: &str, number: u64, now: Instant) {
+        let Some(checker) = self.checkers.get_mut(checker) else { return };
+        if let Some(index) = checker.running.iter().position(|running| *running == number) {
+            checker.running.swap_remove(index);
+        }
+        let room = checker.plan.concurrency.saturating_sub(checker.running.len());
+        let ready = room.min(checker.waiting.len());
+        let ready: Vec<u64> = checker.waiting.drain(..ready).collect();
+        for number in ready {
+            self.set_due(number, now);
+        }
     }
 
     /// Takes what a worker saw.
@@ -200,11 +238,11 @@ impl Registry {
     fn view_of(&self, id: &Arc<str>, checker: &Checker) -> CheckerView {
         let targets = checker.targets.iter().filter_map(|number| self.targets.get(number));
         let view = |target: &Target| {
-            let name = &target.place.name;
-            let ip = target.place.addr.ip();
+            let Place { addr, unix, name } = &target.aim.place;
+            let ip = addr.ip();
             TargetView {
-                addr: target.place.addr,
-                unix: target.place.unix.clone(),
+                addr: *addr,
+                unix: unix.clone(),
                 hostname: checker.plan.host.clone(),
                 host_header: (**name != *ip.to_string()).then(|| Arc::clone(name)),
                 state: target.tracker.state(),
@@ -249,8 +287,9 @@ impl Registry {
         let mut by_node: HashMap<SocketAddr, u64> = HashMap::default();
         let mut is_replanned = true;
         if let Some(old) = old {
-            is_replanned = !Arc::ptr_eq(&old.plan, plan);
-            let place = |number: &u64| Some((self.targets.get(number)?.place.clone(), *number));
+            is_replanned = !Arc::ptr_eq(&old.plan, plan)
+                || old.upstream.proxy_protocol != upstream.proxy_protocol;
+            let place = |number: &u64| Some((self.targets.get(number)?.aim.place.clone(), *number));
             before.extend(old.targets.iter().filter_map(place));
             let nodes = old.upstream.nodes.iter().map(|node| node.addr);
             by_node.extend(nodes.zip(old.of_node.iter().copied()));
@@ -263,7 +302,7 @@ impl Registry {
                 (Some(number), _) => *number,
                 (None, Some(number)) => {
                     if is_replanned {
-                        self.replan(number, plan, now);
+                        self.replan(number, Aim::new(id, upstream, plan, &place), now);
                     }
                     number
                 }
@@ -271,7 +310,7 @@ impl Registry {
                     // Checked at another port or by another name: it is the same node.
                     let known = by_node.get(&node.addr).and_then(|known| self.targets.get(known));
                     let tracker = known.map_or_else(Tracker::default, |known| known.tracker);
-                    self.add(id, place.clone(), tracker, plan, now)
+                    self.add(Aim::new(id, upstream, plan, &place), tracker, now)
                 }
             };
             if now_there.insert(place, number).is_none() {
@@ -285,37 +324,32 @@ impl Registry {
         (targets, of_node)
     }
 
-    fn add(
-        &mut self,
-        id: &Arc<str>,
-        place: Place,
-        tracker: Tracker,
-        plan: &Arc<Plan>,
-        now: Instant,
-    ) -> u64 {
+    fn add(&mut self, aim: Aim, tracker: Tracker, now: Instant) -> u64 {
         let number = self.next;
         self.next += 1;
-        let checker = Arc::clone(id);
-        let (request, server_name) = ([].into(), None);
-        let phase = Phase::Resting;
-        let target = Target { checker, place, request, server_name, tracker, phase, began: now };
+        let (aim, phase) = (Arc::new(aim), Phase::Resting);
+        let target = Target { aim, kept: None, tracker, phase, turn: number, began: now };
         self.targets.insert(number, target);
-        self.replan(number, plan, now);
+        self.plan_first(number, now);
         number
     }
 
-    /// Prepares a target for a new plan and plans its next probe. A probe that is under way or
-    /// waiting goes first.
-    fn replan(&mut self, number: u64, plan: &Plan, now: Instant) {
+    /// Aims at a target anew, on a new connection.
+    fn replan(&mut self, number: u64, aim: Aim, now: Instant) {
         let Some(target) = self.targets.get_mut(&number) else { return };
-        target.request = plan.request(&target.place.name);
-        let is_https = matches!(plan.protocol, Protocol::Https { .. });
-        target.server_name = is_https.then(|| target.place.server_name());
+        target.aim = Arc::new(aim);
+        target.kept = None;
+        self.plan_first(number, now);
+    }
+
+    /// Plans the first probe with an aim. One that is under way or waiting goes first.
+    fn plan_first(&mut self, number: u64, now: Instant) {
+        let Some(target) = self.targets.get_mut(&number) else { return };
         if matches!(target.phase, Phase::Waiting | Phase::Probing) {
             return;
         }
         target.phase = Phase::Resting;
-        if let Some(interval) = plan.interval(target.tracker.state().is_up()) {
+        if let Some(interval) = target.aim.plan.interval(target.tracker.state().is_up()) {
             let spread = interval.min(FIRST_SPREAD).mul_f64(self.jitter.draw());
             self.set_due(number, now + spread);
         }
@@ -355,7 +389,7 @@ impl Registry {
         if before == after {
             return;
         }
-        let (checker, place) = (Arc::clone(&target.checker), &target.place);
+        let (checker, place) = (Arc::clone(&target.aim.checker), &target.aim.place);
         log::transition(&checker, place, (before, after), (event, limit), outcome, why);
         self.refresh(&checker);
         if before.is_up() != after.is_up()
@@ -380,9 +414,8 @@ impl Registry {
     /// Plans the next probe of a target, an interval after the last one began.
     fn plan_next(&mut self, number: u64, now: Instant) {
         let Some(target) = self.targets.get_mut(&number) else { return };
-        let Some(checker) = self.checkers.get(&target.checker) else { return };
         target.phase = Phase::Resting;
-        if let Some(interval) = checker.plan.interval(target.tracker.state().is_up()) {
+        if let Some(interval) = target.aim.plan.interval(target.tracker.state().is_up()) {
             // A twentieth earlier or later, so that what fell together drifts apart.
             let at = target.began + interval.mul_f64(0.95 + 0.1 * self.jitter.draw());
             self.set_due(number, at.max(now));

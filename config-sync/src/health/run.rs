@@ -13,10 +13,8 @@ use super::probe::{Found, Job, probe};
 use super::report::Report;
 use crate::publish::Publisher;
 
-/// Most probes under way at the same time. Each needs a descriptor.
-const PROBES: usize = 1024;
 /// Probes that become due within this time begin together.
-const TICK: Duration = Duration::from_millis(10);
+const TICK: Duration = Duration::from_millis(50);
 /// Snapshots of changed health are at least this far apart.
 const PUBLISH: Duration = Duration::from_millis(20);
 /// Most reports and findings that are taken before anything else.
@@ -32,6 +30,7 @@ impl HealthChecks {
         mut reports: mpsc::Receiver<Report>,
     ) {
         let mut probes = FuturesUnordered::new();
+        let most = self.lock().probes();
         let (mut begin_at, mut publish_at) = (Instant::now(), Instant::now());
         let wake = sleep_until(begin_at);
         tokio::pin!(wake);
@@ -40,14 +39,14 @@ impl HealthChecks {
             let now = Instant::now();
             if now >= begin_at {
                 begin_at = now + TICK;
-                let room = PROBES.saturating_sub(probes.len());
+                let room = most.saturating_sub(probes.len());
                 let jobs = self.take_due(room, now);
                 probes.extend(jobs.into_iter().map(|job| probe(job, Arc::clone(&self.tls))));
             }
             if now >= publish_at && self.publish(&publisher) {
                 publish_at = now + PUBLISH;
             }
-            wake.as_mut().reset(self.next_wake(begin_at, publish_at, probes.len() < PROBES, now));
+            wake.as_mut().reset(self.next_wake(begin_at, publish_at, probes.len() < most, now));
             tokio::select! {
                 Some(found) = probes.next() => {
                     let mut all = vec![found];
@@ -76,7 +75,7 @@ impl HealthChecks {
     fn finish(&self, found: Vec<(Job, Found)>) {
         let (mut registry, now) = (self.lock(), Instant::now());
         for (job, found) in found {
-            registry.finish(&job, found, now);
+            registry.finish(job, found, now);
         }
     }
 

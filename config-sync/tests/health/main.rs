@@ -5,7 +5,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test says so by failing")]
 
-mod cost;
 mod gateway;
 mod node;
 
@@ -159,6 +158,28 @@ fn certificates_are_verified_unless_told_otherwise() {
     gateway.until_down("/a", &[node.addr]);
     gateway.change(&of(https(true, "node.test")));
     gateway.until_down("/a", &[]);
+}
+
+#[test]
+fn connections_with_tls_are_kept_until_the_checks_change() {
+    let (tls, _) = self_signed(&["node.test"]);
+    let node = Node::with(Some(tls));
+    node.answer(Answer::Kept);
+    let of = |host: &str| {
+        let https = json!({"type": "https", "https_verify_certificate": false, "host": host});
+        resources(&[&node], checks(https))
+    };
+    let gateway = Gateway::new(&of("a.test"));
+    for _ in 0..3 {
+        assert!(node.request().contains("\r\nHost: a.test\r\n"));
+    }
+    assert_eq!(node.connections(), 1);
+    gateway.change(&of("b.test"));
+    eventually("it is asked for by its new name", || {
+        node.next_request().contains("\r\nHost: b.test\r\n")
+    });
+    assert_eq!(node.connections(), 2);
+    assert_eq!(gateway.nodes("/v1/healthcheck/upstreams/u")[0]["status"], "healthy");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -17,8 +17,10 @@ use crate::PATIENCE;
 /// How a node answers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// With a status.
+    /// With a status, and by closing.
     Status(u16),
+    /// With 200, to all requests on a connection.
+    Kept,
     /// Not at all; the connection stays open.
     Silence,
     /// With something that is not HTTP.
@@ -42,6 +44,7 @@ pub struct Node {
 struct Shared {
     answer: Mutex<Answer>,
     stop: AtomicBool,
+    connections: AtomicUsize,
     tls: Option<Arc<ServerConfig>>,
     /// Connections that are kept open.
     open: Mutex<Vec<TcpStream>>,
@@ -74,6 +77,7 @@ impl Node {
         let shared = Arc::new(Shared {
             answer: Mutex::new(Answer::Status(200)),
             stop: AtomicBool::new(false),
+            connections: AtomicUsize::new(0),
             tls,
             open: Mutex::default(),
         });
@@ -85,6 +89,11 @@ impl Node {
 
     pub fn answer(&self, answer: Answer) {
         *self.shared.answer.lock().unwrap() = answer;
+    }
+
+    /// Connections so far.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
     }
 
     /// The head of the next request.
@@ -122,7 +131,9 @@ impl Node {
                     return;
                 }
                 if let Ok(stream) = stream {
-                    shared.take(stream, &requests);
+                    shared.connections.fetch_add(1, Ordering::SeqCst);
+                    let (shared, requests) = (Arc::clone(&shared), requests.clone());
+                    std::thread::spawn(move || shared.take(stream, &requests));
                 }
             }
         }));
@@ -158,6 +169,19 @@ impl Shared {
     }
 
     fn talk(&self, mut stream: impl Read + Write, requests: &Sender<String>) -> Option<Answer> {
+        loop {
+            let answer = self.talk_once(&mut stream, requests)?;
+            if answer != Answer::Kept {
+                return Some(answer);
+            }
+        }
+    }
+
+    fn talk_once(
+        &self,
+        stream: &mut (impl Read + Write),
+        requests: &Sender<String>,
+    ) -> Option<Answer> {
         let (mut head, mut byte) = (Vec::new(), [0]);
         while !head.ends_with(b"\r\n\r\n") {
             // A probe that only connects sends nothing.
@@ -167,11 +191,15 @@ impl Shared {
             }
         }
         let answer = *self.answer.lock().unwrap();
+        if answer == Answer::Kept && head.is_empty() {
+            return None;
+        }
         let _ = requests.send(String::from_utf8_lossy(&head).into_owned());
         let text = match answer {
             Answer::Status(status) => {
                 format!("HTTP/1.1 {status} X\r\nConnection: close\r\nContent-Length: 2\r\n\r\nok")
             }
+            Answer::Kept => "HTTP/1.1 200 X\r\nContent-Length: 2\r\n\r\nok".to_owned(),
             Answer::Junk => "SSH-2.0-OpenSSH_9.7\r\n".to_owned(),
             Answer::Silence | Answer::Close => String::new(),
         };

@@ -234,7 +234,7 @@ fn a_second_gateway_does_not_share_the_first_ones_port() {
 fn too_few_descriptors_are_one_clear_line() {
     let config = Config::new().sandbox(Sandbox { files: Some((40, 40)), no_io_uring: false });
     let ended = config.start_refused();
-    for part in ["osmia: too few file descriptors", "40", "96", "ulimit"] {
+    for part in ["osmia: too few file descriptors", "40", "128", "ulimit"] {
         assert!(ended.complaint().contains(part), "{}", ended.stderr);
     }
 }

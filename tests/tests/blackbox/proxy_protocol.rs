@@ -234,5 +234,6 @@ fn probes_of_such_nodes_begin_with_a_header_too() {
     let _gateway = Config::new().route(route).start();
     let mut peer = upstream.accept();
     assert_eq!(peer.line(), "PROXY UNKNOWN");
-    assert_eq!(peer.request().target(), "/");
+    assert_eq!(peer.serve_one("x").target(), "/");
+    assert_eq!(peer.request().target(), "/", "once for a connection");
 }

@@ -160,9 +160,12 @@ fn nodes_of_that_kind_are_probed() {
     std::thread::spawn(move || {
         for stream in listener.incoming() {
             let mut peer = Wire::unix(stream.unwrap());
-            while peer.request_or_end().is_some() {
-                peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup");
-            }
+            // Probes keep theirs.
+            std::thread::spawn(move || {
+                while peer.request_or_end().is_some() {
+                    peer.send("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nup");
+                }
+            });
         }
     });
     let nodes = paths.each_ref().map(|path| format!("unix:{}", path.display()));

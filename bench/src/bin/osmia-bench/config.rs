@@ -6,7 +6,7 @@ mod change;
 mod churn;
 mod data;
 mod etcd;
-mod gateway;
+pub(crate) mod gateway;
 mod report;
 mod start;
 

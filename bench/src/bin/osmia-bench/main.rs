@@ -7,6 +7,7 @@ mod bulk;
 mod child;
 mod config;
 mod contender;
+mod health;
 mod http;
 mod idle;
 mod instructions;
@@ -49,6 +50,8 @@ enum Action {
     Config(Box<config::Options>),
     /// Compares TLS, HTTP/2 and gRPC with those of the peers.
     Protocols(Box<protocols::Options>),
+    /// Measures what active health checks cost.
+    Health(Box<health::Options>),
     /// Counts the instructions of the request path.
     Instructions(instructions::Options),
     /// Profiles a contender under load with perf and draws a flamegraph.
@@ -65,6 +68,7 @@ fn main() -> ExitCode {
         Action::Run(plan) => run(*plan),
         Action::Config(options) => config::run(*options),
         Action::Protocols(options) => protocols::run(&options),
+        Action::Health(options) => health::run(&options),
         Action::Instructions(options) => instructions::run(&options),
         Action::Profile(options) => profile::run(&options),
         Action::Setup { peers } => set_up(&peers),

@@ -1,6 +1,7 @@
 use std::io;
 
 use osmia_core::health::State;
+use osmia_core::proxy_protocol::Version;
 use osmia_core::resource;
 use osmia_core::snapshot::Node;
 use proptest::prelude::*;
@@ -68,8 +69,18 @@ impl World {
 
     fn end(&mut self, jobs: Vec<Job>, outcome: Outcome) {
         for job in jobs {
-            self.registry.finish(&job, Found::Node(outcome, None), self.now);
+            self.registry.finish(job, Found::Node(outcome, None), self.now);
         }
+    }
+
+    /// A probe of the only target, which leaves a connection; whether it was given one.
+    fn keep(&mut self) -> bool {
+        self.after(20);
+        let mut jobs = self.begin();
+        assert_eq!(jobs.len(), 1);
+        let given = jobs[0].kept.replace(Connection::silent()).is_some();
+        self.end(jobs, Outcome::Status(200));
+        given
     }
 
     /// Waits long enough for everything to be due, and lets every probe end in the same way.
@@ -169,7 +180,7 @@ fn health_fits_the_nodes_at_once() {
     for _ in 0..2 {
         world.after(20);
         for job in world.begin() {
-            let is_first = job.addr == TWO[0].parse().unwrap();
+            let is_first = job.aim.place.addr == TWO[0].parse().unwrap();
             let outcome = if is_first { Outcome::Timeout } else { Outcome::Status(200) };
             world.end(vec![job], outcome);
         }
@@ -257,7 +268,7 @@ fn this_machines_troubles_are_not_the_nodes() {
         world.after(20);
         for job in world.begin() {
             let error = io::Error::from_raw_os_error(24);
-            world.registry.finish(&job, Found::Local(error), world.now);
+            world.registry.finish(job, Found::Local(error), world.now);
         }
     }
     assert_eq!(world.registry.view("1").unwrap().targets[0].state, State::Healthy);
@@ -396,4 +407,73 @@ proptest! {
         prop_assert_eq!(world.round(Outcome::Status(200)), nodes);
         prop_assert_eq!(world.registry.targets.len(), nodes);
     }
+}
+
+fn kept(world: &World) -> usize {
+    let count = world.registry.targets.values().filter(|target| target.kept.is_some()).count();
+    assert_eq!(count, Arc::strong_count(&world.registry.kept) - 1);
+    count
+}
+
+#[test]
+fn connections_are_kept_for_some_probes() {
+    let mut world = World::new();
+    world.put(upstream("1", slot(0, 0), &TWO[..1]), checks(quick()));
+    let given: Vec<bool> = (1..=21).map(|_| world.keep()).collect();
+    let renewed: Vec<usize> = (1..=21).filter(|turn| !given[turn - 1]).collect();
+    assert_eq!(renewed, [1, 10, 20]);
+    world.after(20);
+    let mut jobs = world.begin();
+    assert!(jobs[0].kept.take().is_some());
+    world.end(jobs, Outcome::Status(500));
+    assert!(!world.keep(), "nobody gave it back");
+}
+
+#[test]
+fn connections_end_with_what_they_were_made_for() {
+    let mut world = World::new();
+    let node = upstream("1", slot(0, 0), &TWO[..1]);
+    let put = |world: &mut World, upstream: Arc<Upstream>| {
+        world.put(upstream, checks(quick()));
+        world.keep();
+        assert_eq!(kept(&world), 1);
+    };
+    put(&mut world, Arc::clone(&node));
+    world.put(Arc::clone(&node), with_passive());
+    assert!(!world.keep(), "other checks");
+    put(&mut world, Arc::clone(&node));
+    world.put(upstream("1", slot(0, 0), &TWO[1..]), checks(quick()));
+    assert!(kept(&world) == 0, "another address");
+    put(&mut world, Arc::clone(&node));
+    world.remove("1");
+    assert!(kept(&world) == 0, "no checks");
+    put(&mut world, Arc::clone(&node));
+    world.after(20);
+    let mut jobs = world.begin();
+    assert!(jobs[0].kept.is_some());
+    let mut changed = upstream("1", slot(0, 0), &TWO[..1]);
+    Arc::get_mut(&mut changed).unwrap().proxy_protocol = Some(Version::V1);
+    world.put(changed, checks(quick()));
+    jobs[0].kept = Some(Connection::silent());
+    world.end(jobs, Outcome::Status(200));
+    assert!(kept(&world) == 0, "it would lack the header");
+}
+
+#[test]
+fn scarce_descriptors_keep_fewer_connections() {
+    let mut world = World::new();
+    world.registry = Registry::new(Room { probes: 8, kept: 1 });
+    world.put(upstream("1", slot(0, 0), &TWO), checks(quick()));
+    world.after(20);
+    let mut jobs = world.begin();
+    for job in &mut jobs {
+        job.kept = Some(Connection::silent());
+    }
+    world.end(jobs, Outcome::Status(200));
+    assert_eq!(kept(&world), 1);
+    world.after(20);
+    let job = world.begin().into_iter().find(|job| job.kept.is_none()).unwrap();
+    let error = Found::Local(io::Error::from_raw_os_error(24));
+    world.registry.finish(job, error, world.now);
+    assert!(kept(&world) == 0, "they may be what is missing");
 }

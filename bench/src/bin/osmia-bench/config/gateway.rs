@@ -28,21 +28,23 @@ const PER_WORKER: usize = 8;
 
 /// Where the gateway's configuration is.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum Source<'a> {
+pub(crate) enum Source<'a> {
     /// In the etcd at this URL.
     Etcd(&'a str),
     /// In the embedded store of this data directory.
     Embedded(&'a Path),
+    /// These resources, in a standalone `apisix.yaml`.
+    File(&'a Value),
 }
 
 /// A gateway. Dropping it ends it.
-pub(super) struct Gateway {
+pub(crate) struct Gateway {
     running: Running,
     /// When it was executed.
     begun: Instant,
     workers: usize,
-    pub(super) traffic: SocketAddr,
-    pub(super) admin: SocketAddr,
+    pub(crate) traffic: SocketAddr,
+    pub(crate) admin: SocketAddr,
     status: SocketAddr,
     /// Removed when the gateway has ended: fields are dropped in this order.
     _dir: tempfile::TempDir,
@@ -50,23 +52,23 @@ pub(super) struct Gateway {
 
 /// Memory and processor time of a start.
 #[derive(Debug, Clone, Copy, Serialize)]
-pub(super) struct Start {
+pub(crate) struct Start {
     /// From exec to the first 200 through a route, in milliseconds.
-    pub(super) first_ms: f64,
+    pub(crate) first_ms: f64,
     /// From exec until every worker has its snapshot, in milliseconds.
-    pub(super) ready_ms: f64,
+    pub(crate) ready_ms: f64,
     /// Processor time until then, in milliseconds.
-    pub(super) cpu_ms: f64,
+    pub(crate) cpu_ms: f64,
     /// Resident set a second later, in MiB.
-    pub(super) rss_mib: f64,
+    pub(crate) rss_mib: f64,
     /// Its highest value until then, in MiB.
-    pub(super) peak_mib: f64,
+    pub(crate) peak_mib: f64,
 }
 
 impl Gateway {
     /// Executes it, and does not wait for it. Its workers are pinned to the first cores, the proxy
     /// core before all; its other threads go where the system puts them, as in production.
-    pub(super) fn launch(
+    pub(crate) fn launch(
         programs: &Programs,
         cores: &Cores,
         workers: usize,
@@ -81,6 +83,10 @@ impl Gateway {
         usable.extend(cores.load.iter().filter(|&&core| core != cores.proxy));
         ensure!(workers <= usable.len(), "{workers} workers on {} cores", usable.len());
         let config = settings(dir.path(), ports, &usable[..workers], source);
+        if let Source::File(resources) = source {
+            let text = format!("{resources}\n#END\n");
+            fs::write(standalone(dir.path()), text).context("cannot write the resources")?;
+        }
         let file = dir.path().join("config.yaml");
         // JSON is YAML.
         fs::write(&file, config.to_string())
@@ -101,8 +107,13 @@ impl Gateway {
     pub(super) fn await_serving(&mut self, data: Data) -> Result<(Duration, Duration)> {
         let host = Data::host(data.traffic());
         let first = self.await_ok(self.traffic, &request(&host, "/bytes/1024"))?;
-        let ready = self.await_ok(self.status, &request("status.test", "/status/ready"))?;
+        let ready = self.await_ready()?;
         Ok((first, ready))
+    }
+
+    /// Waits until every worker has its first snapshot.
+    pub(crate) fn await_ready(&mut self) -> Result<Duration> {
+        self.await_ok(self.status, &request("status.test", "/status/ready"))
     }
 
     /// Waits until the Admin API answers, whatever is stored.
@@ -145,17 +156,17 @@ impl Gateway {
     }
 
     /// Processor time since it was executed, of threads that have ended as well.
-    pub(super) fn cpu(&self) -> Result<Duration> {
+    pub(crate) fn cpu(&self) -> Result<Duration> {
         process_time(self.running.group().0)
     }
 
     /// Resident set, in MiB.
-    pub(super) fn rss_mib(&self) -> f64 {
+    pub(crate) fn rss_mib(&self) -> f64 {
         self.running.group().memory().rss as f64 / 1024.0
     }
 
     /// The end of what it printed.
-    pub(super) fn last_words(&self) -> String {
+    pub(crate) fn last_words(&self) -> String {
         let text = self.running.printed();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(12)..].join("\n")
@@ -218,7 +229,18 @@ fn settings(dir: &Path, ports: [u16; 4], cores: &[usize], source: Source<'_>) ->
             deployment["role_traditional"] = json!({ "config_provider": "embedded" });
             directory.to_owned()
         }
+        Source::File(_) => {
+            deployment = json!({
+                "role": "data_plane",
+                "role_data_plane": { "config_provider": "yaml" },
+            });
+            dir.join("data")
+        }
     };
+    let mut osmia = json!({ "cores": list, "keepalive_requests": 0, "data_dir": data_dir });
+    if matches!(source, Source::File(_)) {
+        osmia["standalone_file"] = json!(standalone(dir));
+    }
     json!({
         "apisix": {
             "node_listen": [at(ports[0])], "control": at(ports[2]), "status": at(ports[3]),
@@ -229,8 +251,13 @@ fn settings(dir: &Path, ports: [u16; 4], cores: &[usize], source: Source<'_>) ->
             "worker_processes": cores.len(),
             "http": { "enable_access_log": false, "keepalive_timeout": "600s" },
         },
-        "osmia": { "cores": list, "keepalive_requests": 0, "data_dir": data_dir },
+        "osmia": osmia,
     })
+}
+
+/// The file of [`Source::File`].
+fn standalone(dir: &Path) -> std::path::PathBuf {
+    dir.join("apisix.yaml")
 }
 
 fn request(host: &str, path: &str) -> String {
