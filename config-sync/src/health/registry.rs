@@ -27,7 +27,7 @@ use crate::compile::{CheckChange, Checked};
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
 /// So many probes are made on one connection, so that a node that takes no new ones is found.
-const RENEWAL: u64 = 10;
+const RENEWAL: u64 = 20;
 
 /// All checkers of this process.
 #[derive(Default)]
