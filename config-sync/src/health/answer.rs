@@ -181,7 +181,7 @@ mod tests {
         assert_eq!(rest_of(b"HTTP/1.1 204 No Content\r\n\r\n", &[], false).await, kept);
         assert_eq!(rest_of(ok, &[], true).await, kept, "HEAD");
         let long = b"HTTP/1.1 200 OK\r\nContent-Length: 20000\r\n\r\n";
-        assert_eq!(rest_of(long, &[&[b'x'; 20000]], false).await, kept);
+        assert_eq!(rest_of(long, &[&vec![b'x'; 20000]], false).await, kept);
         let old = b"HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 0\r\n\r\n";
         assert_eq!(rest_of(old, &[], false).await, kept);
         let spent = Rest::Complete { reusable: false };
@@ -214,7 +214,7 @@ mod tests {
             assert!(matches!(end, Rest::Open), "{end:?}: {text}");
         }
         let endless = b"HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n";
-        let end = rest_of(endless, &[&[b'x'; 1 << 17]], false).await;
+        let end = rest_of(endless, &[&vec![b'x'; 1 << 17]], false).await;
         assert!(matches!(end, Rest::Open), "{end:?}");
     }
 }

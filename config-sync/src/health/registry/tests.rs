@@ -435,7 +435,7 @@ fn connections_end_with_what_they_were_made_for() {
     let put = |world: &mut World, upstream: Arc<Upstream>| {
         world.put(upstream, checks(quick()));
         world.keep();
-        assert_eq!(kept(&world), 1);
+        assert_eq!(kept(world), 1);
     };
     put(&mut world, Arc::clone(&node));
     world.put(Arc::clone(&node), with_passive());
