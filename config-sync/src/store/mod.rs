@@ -197,6 +197,12 @@ pub trait Store: fmt::Debug + Send + Sync {
     /// Transactions of one author that wait together may become one commit.
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError>;
 
+    /// Whether the store would take so much at once; nothing is written, and guards are not looked
+    /// at.
+    async fn rehearse(&self, _transaction: &Transaction) -> Result<(), StoreError> {
+        Ok(())
+    }
+
     /// Follows all changes from now on, beginning with the whole contents.
     fn watch(&self) -> Events;
 

@@ -102,12 +102,18 @@ async fn limits_of_etcd_say_what_to_raise() {
     let refused = store.commit(transaction(many)).await.unwrap_err();
     let StoreError::Refused(reason) = refused else { panic!("{refused:?}") };
     assert!(reason.contains("--max-txn-ops=129"), "{reason}");
+    let many = (0..128).map(|id| put(&format!("routes/{id}"), "{}")).collect();
+    assert_eq!(store.rehearse(&transaction(many)).await, Err(StoreError::Refused(reason)));
     for megabytes in [2, 8] {
         let large = "x".repeat(megabytes << 20);
         let refused = store.commit(transaction(vec![put("routes/1", &large)])).await.unwrap_err();
         let StoreError::Refused(reason) = refused else { panic!("{refused:?}") };
         assert!(reason.contains("--max-request-bytes"), "{reason}");
+        let rehearsed = store.rehearse(&transaction(vec![put("routes/1", &large)])).await;
+        assert_eq!(rehearsed, Err(StoreError::Refused(reason)));
     }
+    let enough = (0..127).map(|id| put(&format!("routes/{id}"), "{}")).collect();
+    assert_eq!(store.rehearse(&transaction(enough)).await, Ok(()));
     assert_eq!(etcd.contents("/apisix/"), BTreeMap::new());
     let enough = (0..127).map(|id| put(&format!("routes/{id}"), "{}")).collect();
     commit(&store, enough).await;

@@ -295,8 +295,12 @@ fn nothing_of_a_refused_set_on_etcd(gateway: &Gateway, stored: &dyn Fn() -> Valu
             json!({"key": format!("routes/many-{n}"), "value": value})
         })
         .collect();
+    let rehearsal = json!({"put": many, "dry_run": true}).to_string();
+    let rehearsal = api.call("POST", "/apisix/admin/transaction", &rehearsal);
+    assert_eq!(stored(), before, "{rehearsal}");
     let set = json!({"put": many}).to_string();
     let answer = api.call("POST", "/apisix/admin/transaction", &set);
+    assert_eq!(rehearsal.status(), answer.status(), "{rehearsal}");
     let count = stored()[1].as_object().unwrap().keys().filter(|k| k.contains("many-")).count();
     match answer.status() {
         200 => {

@@ -152,7 +152,7 @@ pub(crate) async fn carry_out(
             Ok(Err(Failed::Refused(reply))) => return Err(reply),
             Err(_) => return Err(broken_off()),
         };
-        if dry_run || plan.ops.is_empty() {
+        if plan.ops.is_empty() {
             return Ok(Done { dry_run, revision: seen, plan });
         }
         let transaction = Transaction {
@@ -160,6 +160,10 @@ pub(crate) async fn carry_out(
             ops: std::mem::take(&mut plan.ops),
             author: author.clone(),
         };
+        if dry_run {
+            plane.store.rehearse(&transaction).await?;
+            return Ok(Done { dry_run, revision: seen, plan });
+        }
         match plane.store.commit(transaction).await? {
             Outcome::Committed { revision, .. } => {
                 if !plane.applied(revision, PUBLISH_LIMIT).await {

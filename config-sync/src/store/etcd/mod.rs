@@ -31,7 +31,7 @@ use self::follow::{Follower, Operator};
 use self::group::Group;
 use self::link::Dialer;
 use self::load::Keys;
-use self::requests::Requests;
+use self::requests::{Requests, refused};
 use super::{Contents, EVENT_QUEUE, Events, Item, Outcome, Store, StoreError, Transaction};
 
 /// The store in etcd.
@@ -97,6 +97,12 @@ impl Store for EtcdStore {
 
     async fn commit(&self, transaction: Transaction) -> Result<Outcome, StoreError> {
         self.group.commit(transaction).await
+    }
+
+    /// Only etcd knows its limits, so it is asked.
+    async fn rehearse(&self, transaction: &Transaction) -> Result<(), StoreError> {
+        let sent = self.requests.send(&txn::rehearsal(&self.keys, transaction)).await;
+        sent.map(drop).map_err(|failure| refused(failure, transaction))
     }
 
     fn watch(&self) -> Events {
