@@ -210,6 +210,8 @@ pub struct Worker<N: Net> {
     pub reports: Reporter,
     lifecycle: Cell<Lifecycle>,
     drain_began_ms: Cell<u64>,
+    /// Requests up to the last tick.
+    served: Cell<u64>,
     snapshot: RefCell<Rc<LocalSnapshot>>,
     #[allow(clippy::vec_box, reason = "tasks hold it across waits: a pointer keeps them small")]
     scratch: RefCell<Vec<Box<Scratch>>>,
@@ -244,6 +246,7 @@ impl<N: Net> Worker<N> {
             log,
             lifecycle: Cell::new(Lifecycle::Running),
             drain_began_ms: Cell::new(0),
+            served: Cell::new(0),
             snapshot: RefCell::new(Rc::new(LocalSnapshot { snapshot: None, retired: None })),
             scratch: RefCell::default(),
         }
@@ -293,7 +296,8 @@ impl<N: Net> Worker<N> {
         self.upstreams.borrow_mut().sweep(now);
         self.sessions.borrow_mut().sweep(now);
         crate::buf::trim();
-        crate::allocator::give_back();
+        let served = self.stats.requests.get();
+        crate::allocator::give_back(self.served.replace(served) == served);
         if let Some(log) = &self.log {
             log.flush();
         }
