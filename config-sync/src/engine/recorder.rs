@@ -171,7 +171,7 @@ impl Writer {
                 }
             }
         }
-        if let Some(journal) = self.journal.as_ref().filter(|_| !entries.is_empty()) {
+        if let Some(journal) = self.journal.as_ref().filter(|_| expected > 0) {
             report(journal.record(&entries));
             journal.has_recorded(expected);
         }

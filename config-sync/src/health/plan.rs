@@ -45,8 +45,6 @@ pub(super) struct Plan {
     pub(super) port: Option<u16>,
     /// A response has no body.
     pub(super) head: bool,
-    /// Connections serve several probes, if nodes agree.
-    pub(super) keeps: bool,
     request: Request,
 }
 
@@ -70,7 +68,6 @@ impl Plan {
             "https" => Protocol::Https { verify: active.https_verify_certificate },
             _ => Protocol::Http,
         };
-        let request = Request::new(upstream, active);
         Self {
             protocol,
             timeout: Duration::from_secs_f64(seconds),
@@ -82,14 +79,18 @@ impl Plan {
             host: active.host.as_deref().map(Arc::from),
             port: active.port,
             head: active.http_method == "HEAD",
-            keeps: request.keeps,
-            request,
+            request: Request::new(upstream, active),
         }
     }
 
     /// The time until the next probe of a node that is up or not.
     pub(super) fn interval(&self, is_up: bool) -> Option<Duration> {
         if is_up { self.healthy_interval } else { self.unhealthy_interval }
+    }
+
+    /// Whether connections serve several probes, if nodes agree.
+    pub(super) fn keeps(&self) -> bool {
+        self.request.keeps
     }
 
     /// Where a node is probed, and by which name.
@@ -262,7 +263,7 @@ mod tests {
                         Connection: close\r\n\r\n{}";
         assert_eq!(request(active, "::1"), expected);
         let framed = plan(json!({"req_headers": ["content-Length: 2"]}));
-        assert!(!framed.keeps);
+        assert!(!framed.keeps());
         let host = json!({"req_headers": ["host: mine"], "http_method": "HEAD"});
         let expected = "HEAD / HTTP/1.1\r\nhost: mine\r\nConnection: keep-alive\r\n\r\n";
         assert_eq!(request(host, "a.com"), expected);

@@ -236,7 +236,7 @@ async fn exchange(
     match rest {
         Ok(Rest::Complete { reusable }) => {
             let judged = aim.plan.active.judge(outcome);
-            if reusable && aim.plan.keeps && judged != Some(Event::HttpFailure) {
+            if reusable && aim.plan.keeps() && judged != Some(Event::HttpFailure) {
                 progress.kept = Some(connection);
             }
         }
