@@ -24,8 +24,8 @@ pub(crate) struct Bench {
 impl Bench {
     /// Finds programs, pins the harness to the load cores and starts the upstream.
     pub(crate) fn prepare(plan: Plan) -> Result<Self> {
-        let programs = Programs::find(plan.osmia.as_deref(), plan.baseline.as_deref());
-        let cores = Cores::choose(plan.proxy_core)?;
+        let programs = Programs::find(plan.common.osmia.as_deref(), plan.baseline.as_deref());
+        let cores = Cores::choose(plan.common.proxy_core)?;
         machine::pin(&cores.load)?;
         let upstream = Upstream::start(&programs, &cores.load)?;
         let mut bench =

@@ -22,8 +22,9 @@ use tokio::runtime::{Builder, Runtime};
 use crate::child;
 use crate::contender::{Contender, Upstream};
 use crate::machine::{self, Cores, Machine};
+use crate::plan::Common;
 use crate::programs::{self, Programs};
-use crate::report::today;
+use crate::report::{Destination, Report as _, command_line, today};
 use data::Data;
 use etcd::Etcd;
 use gateway::{Gateway, Source};
@@ -79,18 +80,8 @@ pub(crate) struct Options {
     /// Requests per second under churn; by default a third of what one worker can do.
     #[arg(long)]
     rate: Option<u64>,
-    /// The Osmia binary; by default the one beside this program.
-    #[arg(long)]
-    osmia: Option<PathBuf>,
-    /// The core the first worker is pinned to; by default the first.
-    #[arg(long)]
-    proxy_core: Option<usize>,
-    /// Where the results go; by default `perf/results`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Keep the results under this name; `config` for a complete run.
-    #[arg(long)]
-    label: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Options {
@@ -99,11 +90,9 @@ impl Options {
         self.routes == ROUTES && PARTS.iter().all(|part| self.only.contains(part))
     }
 
-    /// Directory and name under which the results are kept; `None`: a partial run nobody named.
-    fn destination(&self) -> Option<(PathBuf, String)> {
-        let default = self.complete().then(|| "config".to_owned());
-        let label = self.label.clone().or(default)?;
-        Some((self.out.clone().unwrap_or_else(programs::results_directory), label))
+    /// Where the results are kept.
+    fn destination(&self) -> Option<Destination> {
+        self.common.destination(self.complete().then_some("config"))
     }
 }
 
@@ -122,11 +111,11 @@ struct Lab {
 
 impl Lab {
     fn prepare(options: Options) -> Result<Self> {
-        let programs = Programs::find(options.osmia.as_deref(), None);
+        let programs = Programs::find(options.common.osmia.as_deref(), None);
         programs
             .path(Contender::Osmia)
             .with_context(|| format!("no osmia: {}", programs::advice(Contender::Osmia)))?;
-        let cores = Cores::choose(options.proxy_core)?;
+        let cores = Cores::choose(options.common.proxy_core)?;
         machine::pin(&cores.load)?;
         let upstream = Upstream::start(&programs, &cores.load)?;
         let mut lab = Self {
@@ -227,7 +216,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
     let admin = lab.attempt(Part::Admin, admin::run);
     let mut results = Results {
         date: today(),
-        command: std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg),
+        command: command_line(),
         machine,
         cores: lab.cores.clone(),
         routes: lab.options.routes,
@@ -244,14 +233,7 @@ pub(crate) fn run(options: Options) -> Result<()> {
         admin,
     };
     results.compare();
-    println!("\n{}", results.markdown());
-    match lab.options.destination() {
-        Some((directory, label)) => {
-            println!("saved as {}", results.save(&directory, &label)?.display());
-        }
-        None => println!("not saved, since it is not a complete run: give it a --label to keep it"),
-    }
-    Ok(())
+    results.present(lab.options.destination().as_ref())
 }
 
 /// A runtime for etcd's client, on the thread that uses it.

@@ -3,7 +3,6 @@
 mod report;
 mod target;
 
-use std::path::PathBuf;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,8 +15,9 @@ use crate::child;
 use crate::config::gateway::{Gateway, Source};
 use crate::contender::Contender;
 use crate::machine::{self, Cores, Machine};
+use crate::plan::Common;
 use crate::programs::{self, Programs};
-use crate::report::today;
+use crate::report::{Report as _, command_line, today};
 use report::Results;
 use target::Target;
 
@@ -40,18 +40,8 @@ pub(crate) struct Options {
     /// Seconds of each measurement.
     #[arg(long, default_value_t = 20)]
     seconds: u64,
-    /// The Osmia binary; by default the one beside this program.
-    #[arg(long)]
-    osmia: Option<PathBuf>,
-    /// The core the worker is pinned to; by default the first.
-    #[arg(long)]
-    proxy_core: Option<usize>,
-    /// Where the results go; by default `perf/results`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Keep the results under this name.
-    #[arg(long)]
-    label: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 /// One gateway, watched for a while.
@@ -71,12 +61,12 @@ struct Sample {
 pub(crate) fn run(options: &Options) -> Result<()> {
     child::clean_up_on_signals()?;
     let machine = Machine::inspect(machine::raise_descriptor_limit());
-    let programs = Programs::find(options.osmia.as_deref(), None);
+    let programs = Programs::find(options.common.osmia.as_deref(), None);
     let osmia = programs
         .path(Contender::Osmia)
         .with_context(|| format!("no osmia: {}", programs::advice(Contender::Osmia)))?;
     let version = programs::first_line(std::process::Command::new(osmia).arg("version"));
-    let cores = Cores::choose(options.proxy_core)?;
+    let cores = Cores::choose(options.common.proxy_core)?;
     machine::pin(&cores.load)?;
     let mut samples = Vec::new();
     for round in 1..=options.rounds {
@@ -89,7 +79,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     }
     let results = Results {
         date: today(),
-        command: std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg),
+        command: command_line(),
         machine,
         cores,
         upstreams: options.upstreams,
@@ -98,12 +88,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         version,
         samples,
     };
-    println!("\n{}", results.markdown());
-    if let Some(label) = &options.label {
-        let out = options.out.clone().unwrap_or_else(programs::results_directory);
-        println!("saved as {}", results.save(&out, label)?.display());
-    }
-    Ok(())
+    results.present(options.common.destination(None).as_ref())
 }
 
 /// Starts a gateway, waits until each upstream has been probed twice, and watches it.

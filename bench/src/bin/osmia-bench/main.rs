@@ -32,7 +32,7 @@ use clap::{Parser, Subcommand};
 use bench::Bench;
 use machine::Machine;
 use plan::{Part, Plan};
-use report::Results;
+use report::{Report as _, Results};
 
 /// Compares Osmia with its peers.
 #[derive(Debug, Parser)]
@@ -101,14 +101,7 @@ fn run(plan: Plan) -> Result<()> {
     let machine = Machine::inspect(machine::raise_descriptor_limit());
     let mut bench = Bench::prepare(plan.settle())?;
     let results = measure(&mut bench, machine)?;
-    println!("\n{}", results.markdown());
-    match bench.plan.destination() {
-        Some((directory, label, latest)) => {
-            println!("saved as {}", results.save(&directory, &label, latest)?.display());
-        }
-        None => println!("not saved, since it is not a complete run: give it a --label to keep it"),
-    }
-    Ok(())
+    results.present(bench.plan.destination().as_ref())
 }
 
 fn measure(bench: &mut Bench, machine: Machine) -> Result<Results> {
@@ -119,7 +112,7 @@ fn measure(bench: &mut Bench, machine: Machine) -> Result<Results> {
     let bulk = if wanted.contains(&Part::Bulk) { bulk::run(bench) } else { Vec::new() };
     let mut results = Results {
         date: report::today(),
-        command: std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg),
+        command: report::command_line(),
         machine,
         cores: bench.cores.clone(),
         rounds: bench.plan.rounds,

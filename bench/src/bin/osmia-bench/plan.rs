@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use crate::contender::Contender;
 use crate::programs;
+use crate::report::Destination;
 
 /// One part of the comparison.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
@@ -113,21 +114,38 @@ pub(crate) struct Plan {
     /// A quick look: 1 KiB, 64 connections, 1,000 idle connections, two short rounds.
     #[arg(long)]
     pub(crate) quick: bool,
-    /// The Osmia binary; by default the one beside this program.
-    #[arg(long)]
-    pub(crate) osmia: Option<PathBuf>,
     /// Another Osmia binary to compare with, as `osmia-base`.
     #[arg(long)]
     pub(crate) baseline: Option<PathBuf>,
-    /// The core the proxies are pinned to; by default the first.
+    #[command(flatten)]
+    pub(crate) common: Common,
+}
+
+/// What every comparison can be told.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Common {
+    /// The Osmia binary; by default the one beside this program.
+    #[arg(long)]
+    pub(crate) osmia: Option<PathBuf>,
+    /// The core that proxies, or the first worker, are pinned to; by default the first.
     #[arg(long)]
     pub(crate) proxy_core: Option<usize>,
     /// Where the results go; by default `perf/results`.
     #[arg(long)]
-    pub(crate) out: Option<PathBuf>,
+    out: Option<PathBuf>,
     /// Keep the results under this name, although the run is not complete.
     #[arg(long)]
-    pub(crate) label: Option<String>,
+    label: Option<String>,
+}
+
+impl Common {
+    /// Where the results are kept; `complete` is the label that a complete run has of itself. `None`:
+    /// a partial run nobody gave a name.
+    pub(crate) fn destination(&self, complete: Option<&str>) -> Option<Destination> {
+        let label = self.label.clone().or_else(|| complete.map(ToOwned::to_owned))?;
+        let directory = self.out.clone().unwrap_or_else(programs::results_directory);
+        Some(Destination { directory, label, latest: false })
+    }
 }
 
 const PARTS: [Part; 4] = [Part::Plain, Part::Rate, Part::Idle, Part::Bulk];
@@ -145,16 +163,11 @@ impl Plan {
         self
     }
 
-    /// Directory and name under which the results are kept, and whether they are the latest
-    /// complete ones. `None`: a partial run nobody gave a name.
-    pub(crate) fn destination(&self) -> Option<(PathBuf, String, bool)> {
-        let directory = self.out.clone().unwrap_or_else(programs::results_directory);
+    /// Where the results are kept; complete ones are the latest.
+    pub(crate) fn destination(&self) -> Option<Destination> {
         let complete = !self.quick && PARTS.iter().all(|part| self.only.contains(part));
-        match &self.label {
-            Some(label) => Some((directory, label.clone(), complete)),
-            None if complete => Some((directory, "full".into(), true)),
-            None => None,
-        }
+        let destination = self.common.destination(complete.then_some("full"))?;
+        Some(Destination { latest: complete, ..destination })
     }
 
     /// All contenders that were asked for, whether they are there or not.

@@ -21,9 +21,9 @@ use crate::child;
 use crate::contender::{Contender, Ports, Protocols, Started, Upstream};
 use crate::machine::{self, Machine};
 use crate::plain::FOREIGN_SHARE;
-use crate::plan::{self, Plan, Size};
+use crate::plan::{self, Common, Plan, Size};
 use crate::programs;
-use crate::report::today;
+use crate::report::{Destination, Report as _, command_line, today};
 use crate::wrk;
 use handshake::Clients;
 use material::Material;
@@ -115,21 +115,11 @@ pub(crate) struct Options {
     /// Load before each measurement that is not counted.
     #[arg(long, value_parser = plan::seconds, default_value = "1s")]
     warm_up: u64,
-    /// The Osmia binary; by default the one beside this program.
-    #[arg(long)]
-    osmia: Option<PathBuf>,
     /// Another Osmia binary to compare with, as `osmia-base`.
     #[arg(long)]
     baseline: Option<PathBuf>,
-    /// The core the proxies are pinned to; by default the first.
-    #[arg(long)]
-    proxy_core: Option<usize>,
-    /// Where the results go; by default `perf/results`.
-    #[arg(long)]
-    out: Option<PathBuf>,
-    /// Keep the results under this name; `protocols` for a complete run.
-    #[arg(long)]
-    label: Option<String>,
+    #[command(flatten)]
+    common: Common,
 }
 
 impl Options {
@@ -153,19 +143,15 @@ impl Options {
             rate: None,
             bulk: Size(0),
             quick: false,
-            osmia: self.osmia.clone(),
             baseline: self.baseline.clone(),
-            proxy_core: self.proxy_core,
-            out: self.out.clone(),
-            label: self.label.clone(),
+            common: self.common.clone(),
         }
     }
 
-    /// Directory and name under which the results are kept; `None`: a partial run nobody named.
-    fn destination(&self) -> Option<(PathBuf, String)> {
+    /// Where the results are kept.
+    fn destination(&self) -> Option<Destination> {
         let complete = self.scenarios().len() == Scenario::value_variants().len();
-        let label = self.label.clone().or_else(|| complete.then(|| "protocols".to_owned()))?;
-        Some((self.out.clone().unwrap_or_else(programs::results_directory), label))
+        self.common.destination(complete.then_some("protocols"))
     }
 }
 
@@ -195,7 +181,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let bench = lab.bench;
     let results = Results {
         date: today(),
-        command: std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg),
+        command: command_line(),
         machine,
         cores: bench.cores.clone(),
         rounds: options.rounds,
@@ -205,14 +191,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         ratios: report::ratios(&cells),
         cells,
     };
-    println!("\n{}", results.markdown());
-    match options.destination() {
-        Some((directory, label)) => {
-            println!("saved as {}", results.save(&directory, &label)?.display());
-        }
-        None => println!("not saved, since it is not a complete run: give it a --label to keep it"),
-    }
-    Ok(())
+    results.present(options.destination().as_ref())
 }
 
 /// What all kinds of load share.
@@ -401,6 +380,9 @@ mod tests {
     fn a_complete_run_is_kept() {
         let all = options(&["--out", "results"]);
         assert_eq!(all.scenarios().len(), 9);
-        assert_eq!(all.destination(), Some(("results".into(), "protocols".into())));
+        assert_eq!(
+            all.destination(),
+            Some(Destination::for_tests("results".as_ref(), "protocols", false))
+        );
     }
 }

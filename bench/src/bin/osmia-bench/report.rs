@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
@@ -38,24 +38,69 @@ pub(crate) struct Results {
     pub(crate) bulk: Vec<bulk::Row>,
 }
 
-/// Writes `results` to `<stem>.json` and their Markdown to `report`, both in `directory`; the path
-/// of the latter.
-pub(crate) fn save(
-    directory: &Path,
-    stem: &str,
-    results: &impl Serialize,
-    report: &str,
-    markdown: &str,
-) -> Result<PathBuf> {
-    let save = |name: &str, text: &str| -> Result<PathBuf> {
-        let path = directory.join(name);
-        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
-        Ok(path)
-    };
-    fs::create_dir_all(directory)
-        .with_context(|| format!("cannot create {}", directory.display()))?;
-    save(&format!("{stem}.json"), &(serde_json::to_string_pretty(results)? + "\n"))?;
-    save(report, markdown)
+/// Where results are kept.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Destination {
+    pub(crate) directory: PathBuf,
+    pub(crate) label: String,
+    /// The Markdown is `latest.md`.
+    pub(crate) latest: bool,
+}
+
+#[cfg(test)]
+impl Destination {
+    pub(crate) fn for_tests(directory: &std::path::Path, label: &str, latest: bool) -> Self {
+        Self { directory: directory.to_owned(), label: label.to_owned(), latest }
+    }
+}
+
+/// Results that people read and programs compare.
+pub(crate) trait Report: Serialize + Sized {
+    /// Day of the run, UTC, `YYYY-MM-DD`.
+    fn date(&self) -> &str;
+
+    /// Writes the Markdown report.
+    fn write(&self, out: &mut String) -> std::fmt::Result;
+
+    /// The Markdown report.
+    fn markdown(&self) -> String {
+        let mut out = String::new();
+        // Writing to a String does not fail.
+        let _ = self.write(&mut out);
+        out
+    }
+
+    /// Writes `<date>-<label>.json` and `.md`; the path of the latter.
+    fn save(&self, to: &Destination) -> Result<PathBuf> {
+        let save = |name: &str, text: &str| -> Result<PathBuf> {
+            let path = to.directory.join(name);
+            fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+            Ok(path)
+        };
+        fs::create_dir_all(&to.directory)
+            .with_context(|| format!("cannot create {}", to.directory.display()))?;
+        let stem = format!("{}-{}", self.date(), to.label);
+        save(&format!("{stem}.json"), &(serde_json::to_string_pretty(self)? + "\n"))?;
+        let report = if to.latest { "latest.md".to_owned() } else { format!("{stem}.md") };
+        save(&report, &self.markdown())
+    }
+
+    /// Prints the report, and keeps it if there is a place for it.
+    fn present(&self, to: Option<&Destination>) -> Result<()> {
+        println!("\n{}", self.markdown());
+        match to {
+            Some(to) => println!("saved as {}", self.save(to)?.display()),
+            None => {
+                println!("not saved, since it is not a complete run: give it a --label to keep it");
+            }
+        }
+        Ok(())
+    }
+}
+
+/// How the harness was called.
+pub(crate) fn command_line() -> String {
+    std::env::args().skip(1).fold("osmia-bench".into(), |line, arg| line + " " + &arg)
 }
 
 /// Columns of the ratio table.
@@ -68,20 +113,9 @@ const DIVISORS: [Contender; 6] = [
     Contender::OsmiaBase,
 ];
 
-impl Results {
-    /// The Markdown report.
-    pub(crate) fn markdown(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write(&mut out);
-        out
-    }
-
-    /// Writes `<date>-<label>.json` and `.md` to `directory`, and `latest.md` when asked to.
-    pub(crate) fn save(&self, directory: &Path, label: &str, latest: bool) -> Result<PathBuf> {
-        let stem = format!("{}-{label}", self.date);
-        let report = if latest { "latest.md".to_owned() } else { format!("{stem}.md") };
-        save(directory, &stem, self, &report, &self.markdown())
+impl Report for Results {
+    fn date(&self) -> &str {
+        &self.date
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -97,7 +131,9 @@ impl Results {
         self.write_idle(out)?;
         self.write_bulk(out)
     }
+}
 
+impl Results {
     fn write_head(&self, out: &mut String) -> std::fmt::Result {
         let machine = &self.machine;
         writeln!(out, "{machine}")?;
@@ -348,7 +384,8 @@ mod tests {
         let dir = crate::child::scratch().expect("a directory");
         let mut results = Results::for_tests();
         results.notices.push("envoy is left out".into());
-        let path = results.save(dir.path(), "full", true).expect("saved results");
+        let path =
+            results.save(&Destination::for_tests(dir.path(), "full", true)).expect("saved results");
         assert_eq!(path.file_name(), Some("latest.md".as_ref()));
         let text = fs::read_to_string(path).expect("a report");
         assert!(text.contains("- Note: envoy is left out\n"));

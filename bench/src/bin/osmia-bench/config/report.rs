@@ -2,9 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::admin::{Admin, Sample, Way};
@@ -12,7 +10,7 @@ use super::change::Change;
 use super::churn::{Besides, Churn};
 use super::start::Starts;
 use crate::machine::{Cores, Machine};
-use crate::report;
+use crate::report::Report;
 use crate::stats::Spread;
 
 /// Everything one run found out.
@@ -199,19 +197,11 @@ impl Results {
         }
         self.targets = table.0;
     }
+}
 
-    /// The Markdown report.
-    pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write(&mut out);
-        out
-    }
-
-    /// Writes `<date>-<label>.json` and `.md` to `directory`; the path of the latter.
-    pub(super) fn save(&self, directory: &Path, label: &str) -> Result<PathBuf> {
-        let stem = format!("{}-{label}", self.date);
-        report::save(directory, &stem, self, &format!("{stem}.md"), &self.markdown())
+impl Report for Results {
+    fn date(&self) -> &str {
+        &self.date
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -242,7 +232,9 @@ impl Results {
         }
         self.write_details(out)
     }
+}
 
+impl Results {
     fn write_details(&self, out: &mut String) -> std::fmt::Result {
         if let Some(change) = &self.change {
             writeln!(
@@ -306,6 +298,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::report::Destination;
 
     fn results() -> Results {
         let start = |first_ms, ready_ms| Start {
@@ -353,7 +346,9 @@ mod tests {
         let dir = crate::child::scratch().expect("a directory");
         let mut results = results();
         results.compare();
-        let path = results.save(dir.path(), "config").expect("saved results");
+        let path = results
+            .save(&Destination::for_tests(dir.path(), "config", false))
+            .expect("saved results");
         assert_eq!(path.file_name(), Some("2026-01-02-config.md".as_ref()));
         let json = fs::read_to_string(dir.path().join("2026-01-02-config.json")).expect("JSON");
         let value: serde_json::Value = serde_json::from_str(&json).expect("valid JSON");

@@ -1,14 +1,12 @@
 //! The report of health checks.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::Sample;
 use crate::machine::{Cores, Machine};
-use crate::report;
+use crate::report::Report;
 use crate::stats::Spread;
 
 /// What checks of 2,500 upstreams may cost, in per cent of a core.
@@ -32,19 +30,9 @@ pub(super) struct Results {
     pub(super) samples: Vec<Sample>,
 }
 
-impl Results {
-    /// The Markdown report.
-    pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write(&mut out);
-        out
-    }
-
-    /// Writes `<date>-<label>.json` and `.md` to `directory`; the path of the latter.
-    pub(super) fn save(&self, directory: &Path, label: &str) -> Result<PathBuf> {
-        let stem = format!("{}-{label}", self.date);
-        report::save(directory, &stem, self, &format!("{stem}.md"), &self.markdown())
+impl Report for Results {
+    fn date(&self) -> &str {
+        &self.date
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -71,7 +59,9 @@ impl Results {
         intervals.dedup();
         intervals.into_iter().try_for_each(|interval| self.write_row(out, interval))
     }
+}
 
+impl Results {
     fn spread(&self, interval: Option<u64>, figure: impl Fn(&Sample) -> f64) -> Option<Spread> {
         let samples = self.samples.iter().filter(|sample| sample.interval == interval);
         Spread::of(samples.map(figure))

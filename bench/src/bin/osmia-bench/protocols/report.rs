@@ -2,16 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
 
-use anyhow::Result;
 use serde::Serialize;
 
 use super::measure::Sample;
 use super::{Cell, Row, Scenario};
 use crate::contender::Contender;
 use crate::machine::{Cores, Machine};
-use crate::report;
+use crate::report::Report;
 use crate::stats::Spread;
 
 /// Everything one run found out.
@@ -93,19 +91,9 @@ fn ratio(scenario: Scenario, osmia: &Row, other: &Row) -> Option<Ratio> {
     Some(Ratio { scenario, to, measured: ratio, budget, met })
 }
 
-impl Results {
-    /// The Markdown report.
-    pub(super) fn markdown(&self) -> String {
-        let mut out = String::new();
-        // Writing to a String does not fail.
-        let _ = self.write(&mut out);
-        out
-    }
-
-    /// Writes `<date>-<label>.json` and `.md` to `directory`; the path of the latter.
-    pub(super) fn save(&self, directory: &Path, label: &str) -> Result<PathBuf> {
-        let stem = format!("{}-{label}", self.date);
-        report::save(directory, &stem, self, &format!("{stem}.md"), &self.markdown())
+impl Report for Results {
+    fn date(&self) -> &str {
+        &self.date
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
@@ -137,7 +125,9 @@ impl Results {
         }
         Ok(())
     }
+}
 
+impl Results {
     fn write_ratios(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
@@ -199,6 +189,7 @@ mod tests {
     use std::fs;
 
     use super::*;
+    use crate::report::Destination;
 
     fn cell(scenario: Scenario, osmia: f64, nginx: f64) -> Cell {
         let row = |contender, cpu_us| {
@@ -255,7 +246,9 @@ mod tests {
             ratios: ratios(&cells),
             cells,
         };
-        let path = results.save(dir.path(), "protocols").expect("saved results");
+        let path = results
+            .save(&Destination::for_tests(dir.path(), "protocols", false))
+            .expect("saved results");
         let text = fs::read_to_string(&path).expect("a report");
         assert!(text.contains("- Note: envoy is left out\n"));
         assert!(text.contains("| nginx | 2.00 (2.00–2.00) | ≥ 1.00 | met |"), "{text}");
