@@ -20,11 +20,10 @@ fn route(id: usize, host: Option<String>, uri: &str) -> Arc<Route> {
         hosts: host.into_iter().map(Into::into).collect(),
         uris: PathPattern::parse(uri).into_iter().collect(),
         methods: MethodSet::ANY,
-        conditions: None,
         priority: 0,
         order: id as u64,
         upstream: Err(Failure::NoNode),
-        timeout: None,
+        extras: None,
         enable_websocket: true,
     })
 }

@@ -15,7 +15,7 @@ use osmia_core::forwarded::Trust;
 use osmia_core::http1::RequestHead;
 use osmia_core::limits::HttpLimits;
 use osmia_core::request::{BodyState, RequestVariables, View};
-use osmia_core::router::{Hit, METHODS, Observer, PathPattern, Request as _, Verdict};
+use osmia_core::router::{Conditions, Hit, METHODS, Observer, PathPattern, Request as _, Verdict};
 use osmia_core::snapshot::{Route, Snapshot};
 use serde_json::{Map, Value, json};
 
@@ -117,11 +117,11 @@ fn candidate((route, pattern, verdict): &(Arc<Route>, usize, Verdict), view: &Vi
         Verdict::Host => Some(("hosts", json!(route.hosts), text(view.full_host()))),
         Verdict::Path => Some(("uri", shown["uri"].clone(), text(view.path()))),
         Verdict::RemoteAddr => {
-            let wanted = route.conditions.as_ref().map(|conditions| conditions.clients());
+            let wanted = route.conditions().map(Conditions::clients);
             Some(("remote_addrs", json!(wanted), json!(view.client())))
         }
         Verdict::Vars | Verdict::NeedsBody => {
-            let why = route.conditions.as_ref().and_then(|conditions| conditions.explain(view));
+            let why = route.conditions().and_then(|conditions| conditions.explain(view));
             let (wanted, saw) = why.map_or((Value::Null, Value::Null), |why| {
                 let wanted = serde_json::from_str(&why.condition).unwrap_or(Value::Null);
                 (wanted, seen(why.seen))

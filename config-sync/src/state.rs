@@ -1,6 +1,7 @@
 //! The contents of the store as this process knows them, and how they are served.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::mem;
 use std::sync::Arc;
 
 use ahash::HashMap;
@@ -115,6 +116,17 @@ impl State {
     pub(crate) fn effective(&self, key: &Key) -> Option<Bytes> {
         let stored = || self.get(key).map(|stored| stored.value.clone());
         self.fallback.get(key).cloned().or_else(stored)
+    }
+
+    /// Packs what was put in one by one. Trees that were filled in the order of their keys are half
+    /// empty, which makes 7 MB of 100,000 routes.
+    pub(crate) fn pack(&mut self) {
+        for items in self.kinds.values_mut() {
+            *items = mem::take(items).into_iter().collect();
+        }
+        for users in self.users.values_mut() {
+            *users = mem::take(users).into_iter().collect();
+        }
     }
 
     /// Notes that `key` refers to these.

@@ -48,11 +48,10 @@ fn route(id: usize, host: &str, uri: &str) -> Arc<Route> {
         hosts: Some(host).filter(|host| !host.is_empty()).into_iter().map(Into::into).collect(),
         uris: PathPattern::parse(uri).into_iter().collect(),
         methods: MethodSet::ANY,
-        conditions: None,
         priority: 0,
         order: id as u64,
         upstream: Err(Failure::NoNode),
-        timeout: None,
+        extras: None,
         enable_websocket: true,
     })
 }

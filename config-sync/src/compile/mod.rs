@@ -20,7 +20,7 @@ use ahash::{HashMap, HashSet};
 use bytes::Bytes;
 use osmia_core::reply::Failure;
 use osmia_core::resource::{self, Key, Kind, Status};
-use osmia_core::router::{MethodSet, PathPattern, Router};
+use osmia_core::router::{Conditions, MethodSet, PathPattern, Router};
 use osmia_core::rules::Rules;
 use osmia_core::settings::TlsSettings;
 use osmia_core::snapshot::{self, Upstream};
@@ -394,7 +394,7 @@ impl Compiler {
         }
         // Checked when the resource was read.
         let conditions = config.conditions().ok()?;
-        for problem in conditions.iter().flat_map(|conditions| conditions.invalid_patterns()) {
+        for problem in conditions.iter().flat_map(Conditions::invalid_patterns) {
             tracing::warn!(resource = %key, "vars: {problem}; its condition never holds");
         }
         let last = self.routes.get(&key.id).and_then(|route| route.upstream.clone().ok());
@@ -433,6 +433,8 @@ impl Compiler {
             Some(service) if config.hosts.is_empty() => service.hosts.clone(),
             _ => config.hosts.iter().map(|host| host.as_str().into()).collect(),
         };
+        let timeout = config.timeout.map(|timeout| timeout.compile());
+        let has_extras = conditions.is_some() || timeout.is_some();
         Some(snapshot::Route {
             id: Arc::clone(&key.id),
             name: config.meta.name.as_deref().unwrap_or_default().into(),
@@ -441,11 +443,10 @@ impl Compiler {
             // as a whole only if nothing of it stays in use.
             uris: config.uris.iter().cloned().collect(),
             methods: MethodSet::of(&config.methods),
-            conditions,
             priority: config.priority,
             order: round.state.get(key).map_or(0, |stored| stored.order),
             upstream: target,
-            timeout: config.timeout.map(|timeout| Box::new(timeout.compile())),
+            extras: has_extras.then(|| Box::new(snapshot::Extras { conditions, timeout })),
             enable_websocket: websocket.unwrap_or(true),
         })
     }
@@ -585,11 +586,10 @@ pub fn refusing(failure: Failure) -> Router {
         hosts: [].into(),
         uris: uris.into(),
         methods: MethodSet::ANY,
-        conditions: None,
         priority: 0,
         order: 0,
         upstream: Err(failure),
-        timeout: None,
+        extras: None,
         enable_websocket: false,
     })])
 }

@@ -116,6 +116,9 @@ impl Engine {
         if changed || (loaded && self.publisher.current().revision == 0) {
             self.publish(&state, count, loaded);
         }
+        if loaded {
+            state.pack();
+        }
         if self.recorder.wants_contents() {
             records.push(Record::Load(contents_of(&state)));
         }
@@ -142,6 +145,7 @@ impl Engine {
         self.check_nodes();
         self.configured = true;
         self.publish(&state, count, true);
+        state.pack();
         let revision = state.revision;
         drop(state);
         self.applied.send_replace(revision);

@@ -169,7 +169,7 @@ fn takes_every_field_over() {
     });
     let route = find(&fixture.put("routes/1", route), "/a").unwrap();
     let seconds = Duration::from_secs;
-    assert_eq!(route.timeout.as_ref().unwrap().read, seconds(3));
+    assert_eq!(route.timeout().unwrap().read, seconds(3));
     assert!(!route.enable_websocket);
     let upstream = route.upstream.as_ref().unwrap();
     assert_eq!(upstream.pass_host, snapshot::PassHost::Rewrite("x.y".into()));

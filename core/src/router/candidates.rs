@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::sync::Arc;
 
 use super::request::{Hit, Matched, Observer, Request, Verdict};
-use super::{Mode, host};
+use super::{Conditions, Mode, host};
 use crate::expr;
 use crate::snapshot::Route;
 
@@ -32,7 +32,7 @@ impl Candidate {
         if !route.methods.contains(request.method()) {
             return Verdict::Method;
         }
-        if let Some(conditions) = &route.conditions
+        if let Some(conditions) = route.conditions()
             && !conditions.admits(request.client())
         {
             return Verdict::RemoteAddr;
@@ -40,7 +40,7 @@ impl Candidate {
         if mode != Mode::HostUri && !host::matches(&route.hosts, request) {
             return Verdict::Host;
         }
-        if let Some(vars) = route.conditions.as_ref().and_then(|conditions| conditions.vars()) {
+        if let Some(vars) = route.conditions().and_then(Conditions::vars) {
             match vars.eval(request, &mut request.scratch()) {
                 expr::Verdict::True => {}
                 expr::Verdict::False => return Verdict::Vars,

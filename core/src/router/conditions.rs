@@ -40,19 +40,16 @@ impl Eq for Conditions {}
 
 impl Conditions {
     /// The conditions of a route with these `remote_addrs` and `vars`; `None` when there are none.
-    pub fn compile(
-        clients: &[String],
-        vars: &[Value],
-    ) -> Result<Option<Box<Self>>, ConditionError> {
+    pub fn compile(clients: &[String], vars: &[Value]) -> Result<Option<Self>, ConditionError> {
         if clients.is_empty() && vars.is_empty() {
             return Ok(None);
         }
         let vars_compiled = if vars.is_empty() { None } else { Some(Expr::compile(vars)?) };
-        Ok(Some(Box::new(Self {
+        Ok(Some(Self {
             clients: NetSet::parse(clients.iter().map(String::as_str))?,
             vars: vars_compiled,
             source: (clients.to_vec(), vars.to_vec()),
-        })))
+        }))
     }
 
     /// The addresses and networks of clients, as configured.

@@ -17,7 +17,6 @@ pub struct PathPattern {
     text: Box<str>,
     /// Bytes before the first `*` or parameter, or all.
     prefix_len: usize,
-    exact: bool,
     rest: Option<Box<Glob>>,
 }
 
@@ -47,7 +46,7 @@ impl PathPattern {
             _ => None,
         };
         let prefix_len = special.unwrap_or(text.len());
-        Ok(Self { text: text.into(), prefix_len, exact: special.is_none(), rest })
+        Ok(Self { text: text.into(), prefix_len, rest })
     }
 
     /// The pattern as written.
@@ -62,7 +61,7 @@ impl PathPattern {
 
     /// Whether the pattern is a plain path.
     pub fn is_exact(&self) -> bool {
-        self.exact
+        self.prefix_len == self.text.len()
     }
 
     /// What must follow the prefix; `None`: anything may.
@@ -78,7 +77,8 @@ impl PathPattern {
             return glob.capture(name, text);
         }
         let ends_with_segment = self.prefix().is_empty() || self.prefix().ends_with('/');
-        let is_bare = !self.exact && ends_with_segment && self.text.len() == self.prefix_len + 1;
+        let is_bare =
+            !self.is_exact() && ends_with_segment && self.text.len() == self.prefix_len + 1;
         (is_bare && name == UNNAMED).then_some(text)
     }
 }

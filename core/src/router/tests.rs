@@ -28,11 +28,10 @@ fn route(id: usize, spec: &Spec) -> Arc<Route> {
         hosts: spec.hosts.iter().map(|host| host.as_str().into()).collect(),
         uris: spec.uris.iter().map(|uri| PathPattern::parse(uri).unwrap()).collect(),
         methods: MethodSet::of(&spec.methods),
-        conditions: None,
         priority: spec.priority,
         order: id as u64,
         upstream: Err(Failure::NoNode),
-        timeout: None,
+        extras: None,
         enable_websocket: true,
     })
 }

@@ -132,7 +132,7 @@ impl<'s, N: Transport> Exchange<'_, 's, N> {
             upstream,
             down: snapshot.and_then(|snapshot| snapshot.health.down(upstream.slot)),
             counted: snapshot.and_then(|snapshot| snapshot.health.counted(upstream.slot)),
-            timeouts: route.timeout.as_deref().copied().unwrap_or(upstream.timeout),
+            timeouts: route.timeout().unwrap_or(upstream.timeout),
             websocket: route.enable_websocket,
         };
         let is_call = upstream.protocol == UpstreamProtocol::Grpc;

@@ -206,11 +206,10 @@ pub fn snapshot() -> Snapshot {
         hosts: [].into(),
         uris: [PathPattern::parse("/*").unwrap()].into(),
         methods: MethodSet::ANY,
-        conditions: None,
         priority: 0,
         order: 0,
         upstream: Ok(Arc::new(upstream)),
-        timeout: None,
+        extras: None,
         enable_websocket: false,
     });
     Snapshot {

@@ -122,7 +122,7 @@ impl Route {
     }
 
     /// `remote_addrs` and `vars` in the form that the router uses.
-    pub fn conditions(&self) -> Result<Option<Box<Conditions>>, Violation> {
+    pub fn conditions(&self) -> Result<Option<Conditions>, Violation> {
         let compiled = Conditions::compile(&self.remote_addrs, &self.vars);
         compiled.map_err(|error| Violation::Rule(error.to_string()))
     }
