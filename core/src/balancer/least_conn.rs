@@ -33,8 +33,15 @@ struct Level {
     members: Box<[u32]>,
     /// One over the weight.
     shares: Box<[f32]>,
-    scores: Tournament,
+    ranks: Tournament,
+    /// Low bits of a load that a rank has no room for; none with up to 2,047 nodes.
+    left_out: u32,
 }
+
+/// Bits of a rank that tell who was picked longest ago.
+const PICKED: u32 = 22;
+/// Bits of a load, which is a float above zero.
+const LOAD: u32 = 31;
 
 impl LeastConn {
     /// Goes over to the nodes of `upstream`, of which `levels` serve.
@@ -58,10 +65,11 @@ impl LeastConn {
         }
         let level = |members: Box<[u32]>| {
             let node = |index: &u32| &upstream.nodes[*index as usize];
-            let shares: Box<[f32]> = members.iter().map(|i| 1.0 / node(i).weight as f32).collect();
-            let known = members.iter().map(|index| self.nodes.get(*index as usize));
-            let scores: Vec<u64> = known.zip(&shares).map(|(k, share)| k.score(*share)).collect();
-            Level { members, shares, scores: Tournament::new(&scores) }
+            let shares = members.iter().map(|i| 1.0 / node(i).weight as f32).collect();
+            let left_out = (LOAD + PICKED).saturating_sub(Tournament::room(members.len()));
+            let mut level = Level { members, shares, ranks: Tournament::new(&[]), left_out };
+            level.rank(&self.nodes);
+            level
         };
         self.levels = levels.into_iter().map(level).collect();
     }
@@ -71,22 +79,40 @@ impl LeastConn {
     pub(super) fn pick(&mut self, tried: &NodeSet) -> Option<usize> {
         let (level, player) = if tried.is_empty() {
             let level = self.levels.first_mut()?;
-            let player = level.scores.best().0;
+            let player = level.ranks.best();
             (level, player)
         } else {
             self.levels.iter_mut().find_map(|level| {
                 let untried = |player: usize| {
                     level.members.get(player).is_some_and(|index| !tried.contains(*index as usize))
                 };
-                level.scores.best_of(untried).map(|player| (level, player))
+                level.ranks.best_of(untried).map(|player| (level, player))
             })?
         };
         let index = *level.members.get(player)? as usize;
         let known = self.nodes.get_mut(index)?;
-        self.picks = self.picks.wrapping_add(1);
+        self.picks += 1;
         *known = Connections { count: known.count.saturating_add(1), picked: self.picks };
-        level.scores.set(player, known.score(*level.shares.get(player)?));
+        level.set(player, *known);
+        if self.picks >= (1 << PICKED) - 1 {
+            self.renumber();
+        }
         Some(index)
+    }
+
+    /// Numbers the nodes' last picks anew, in the same order.
+    #[cold]
+    fn renumber(&mut self) {
+        let mut order: Vec<usize> = (0..self.seats.len()).collect();
+        order.sort_unstable_by_key(|index| self.nodes.get(*index).picked);
+        self.picks = 0;
+        for index in order {
+            if let Some(known) = self.nodes.get_mut(index) {
+                known.picked = self.picks;
+                self.picks += 1;
+            }
+        }
+        self.levels.iter_mut().for_each(|level| level.rank(&self.nodes));
     }
 
     /// Counts a connection to a node of an older upstream, of which no seat is known.
@@ -124,8 +150,7 @@ impl LeastConn {
         let Some(known) = self.nodes.get_mut(index) else { return };
         known.count = change(known.count);
         let Some(Some((level, player))) = self.seats.get(index) else { return };
-        let (level, player) = (&mut self.levels[*level as usize], *player as usize);
-        level.scores.set(player, known.score(level.shares[player]));
+        self.levels[*level as usize].set(*player as usize, *known);
     }
 
     /// Connections of the node at `index`.
@@ -135,13 +160,30 @@ impl LeastConn {
     }
 }
 
+impl Level {
+    /// Ranks all members by what is known of them.
+    fn rank(&mut self, nodes: &Known<Connections>) {
+        let known = self.members.iter().map(|index| nodes.get(*index as usize));
+        let ranks = known.zip(&self.shares).map(|(known, share)| known.rank(*share, self.left_out));
+        self.ranks = Tournament::new(&ranks.collect::<Vec<_>>());
+    }
+
+    /// Ranks one member.
+    #[inline]
+    fn set(&mut self, player: usize, known: Connections) {
+        if let Some(share) = self.shares.get(player) {
+            self.ranks.set(player, known.rank(*share, self.left_out));
+        }
+    }
+}
+
 impl Connections {
     /// The smaller comes first: by connections for the weight, then by last pick.
     #[inline]
-    fn score(self, share: f32) -> u64 {
+    fn rank(self, share: f32, left_out: u32) -> u64 {
         // The bits of floats above zero are in the order of the floats.
         let load = (self.count as f32 + 1.0) * share;
-        u64::from(load.to_bits()) << 32 | u64::from(self.picked)
+        u64::from(load.to_bits() >> left_out) << PICKED | u64::from(self.picked)
     }
 }
 
@@ -181,6 +223,34 @@ mod tests {
             seen.push(index);
         }
         assert_eq!(seen, [1, 2, 0, 1, 2, 0]);
+    }
+
+    #[test]
+    fn the_order_of_picks_outlasts_their_numbers() {
+        let upstream = weighted(Balancer::LeastConn, &[1, 1, 1]);
+        let mut state = State::default();
+        let mut next = || {
+            let index = pick(&mut state, &upstream).unwrap();
+            state.release(&upstream, index, done(1, 1));
+            if let Algorithm::LeastConn(state) = &mut state.algorithm {
+                assert!(state.picks < 1 << PICKED);
+                if state.picks == 4 {
+                    state.picks = (1 << PICKED) - 5;
+                }
+            }
+            index
+        };
+        assert_eq!([0; 12].map(|_| next()), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0, 1, 2]);
+    }
+
+    #[test]
+    fn thousands_of_nodes_have_coarser_loads() {
+        let upstream = weighted(Balancer::LeastConn, &vec![1; 60_000]);
+        let mut state = State::default();
+        let first = picks(&mut state, &upstream, 60_000);
+        assert!(first.iter().copied().eq(0..60_000));
+        state.release(&upstream, 59_999, done(1, 1));
+        assert_eq!(pick(&mut state, &upstream), Some(59_999));
     }
 
     #[test]

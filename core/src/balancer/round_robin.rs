@@ -31,8 +31,20 @@ pub(super) struct RoundRobin {
 enum Order {
     /// The turns of one round, computed ahead.
     Round { turns: Box<[u32]>, next: usize },
-    /// Rounds are too long for that: whoever has the earliest deadline is next.
-    Deadlines { times: Box<[u64]>, deadlines: Tournament },
+    /// Rounds are too long for that.
+    Deadlines(Deadlines),
+}
+
+/// Whoever has the earliest deadline is next.
+#[derive(Debug, Clone)]
+struct Deadlines {
+    /// Between two turns of each member.
+    times: Box<[u64]>,
+    /// Of each member.
+    next: Box<[u64]>,
+    /// By deadline, but for the low bits that a rank has no room for: much less than a turn.
+    ranks: Tournament,
+    left_out: u32,
 }
 
 impl RoundRobin {
@@ -49,7 +61,7 @@ impl RoundRobin {
         } else if round.saturating_mul(members.len() as u64) <= STEPS_MAX {
             Order::round(smooth(&members, &weights, round), turn)
         } else {
-            Order::deadlines(&weights, turn)
+            Order::Deadlines(Deadlines::new(&weights, turn))
         };
         Self { members, order }
     }
@@ -66,12 +78,8 @@ impl RoundRobin {
                 *next = if *next + 1 == turns.len() { 0 } else { *next + 1 };
                 Some(index as usize)
             }
-            Order::Deadlines { times, deadlines } => {
-                let (member, deadline) = deadlines.best();
-                if deadline > DEADLINE_MAX {
-                    set_back(deadlines, times.len());
-                }
-                deadlines.set(member, deadlines.best().1 + times.get(member)?);
+            Order::Deadlines(deadlines) => {
+                let member = deadlines.pick()?;
                 self.members.get(member).map(|index| *index as usize)
             }
         }
@@ -92,17 +100,10 @@ impl RoundRobin {
                 }
                 self.members.iter().copied().find(|i| untried(*i)).map(|index| index as usize)
             }
-            Order::Deadlines { times, deadlines } => {
+            Order::Deadlines(deadlines) => {
                 let members = &self.members;
                 let qualify = |member: usize| members.get(member).is_some_and(|i| untried(*i));
-                let member = deadlines.best_of(qualify)?;
-                if deadlines.best().1 > DEADLINE_MAX {
-                    set_back(deadlines, times.len());
-                }
-                // Serving for others does not put a node off without end.
-                let latest = deadlines.best().1 + 2 * TURN_TIME;
-                let deadline = (deadlines.key(member) + times.get(member)?).min(latest);
-                deadlines.set(member, deadline);
+                let member = deadlines.pick_of(qualify)?;
                 members.get(member).map(|index| *index as usize)
             }
         }
@@ -114,9 +115,11 @@ impl Order {
         let next = turn.checked_rem(turns.len()).unwrap_or(0);
         Self::Round { turns, next }
     }
+}
 
+impl Deadlines {
     /// The first deadlines are scattered, so that nodes of equal weight are evenly apart.
-    fn deadlines(weights: &[u32], turn: usize) -> Self {
+    fn new(weights: &[u32], turn: usize) -> Self {
         /// The golden ratio's fraction of 2^32: its multiples are spread as evenly as can be.
         const GOLDEN: u32 = 0x9e37_79b9;
         let times: Box<[u64]> = weights.iter().map(|w| TURN_TIME / u64::from(*w)).collect();
@@ -124,8 +127,59 @@ impl Order {
         let first = |(member, time): (usize, &u64)| {
             ((u128::from(*time) * u128::from(phase(member))) >> 32) as u64
         };
-        let first: Vec<u64> = times.iter().enumerate().map(first).collect();
-        Self::Deadlines { deadlines: Tournament::new(&first), times }
+        let next = times.iter().enumerate().map(first).collect();
+        let left_out = u64::BITS - Tournament::room(weights.len());
+        let mut deadlines = Self { times, next, ranks: Tournament::new(&[]), left_out };
+        deadlines.rank();
+        deadlines
+    }
+
+    /// Whose turn it is.
+    #[inline]
+    fn pick(&mut self) -> Option<usize> {
+        let member = self.ranks.best();
+        if *self.next.get(member)? > DEADLINE_MAX {
+            self.set_back();
+        }
+        let deadline = *self.next.get(member)? + *self.times.get(member)?;
+        self.put_off(member, deadline);
+        Some(member)
+    }
+
+    /// Whose turn it is of those that `qualify`.
+    fn pick_of(&mut self, qualify: impl Fn(usize) -> bool) -> Option<usize> {
+        let member = self.ranks.best_of(qualify)?;
+        let first = self.ranks.best();
+        if *self.next.get(first)? > DEADLINE_MAX {
+            self.set_back();
+        }
+        // Serving for others does not put a node off without end.
+        let latest = *self.next.get(first)? + 2 * TURN_TIME;
+        let deadline = *self.next.get(member)? + *self.times.get(member)?;
+        self.put_off(member, deadline.min(latest));
+        Some(member)
+    }
+
+    #[inline]
+    fn put_off(&mut self, member: usize, deadline: u64) {
+        if let Some(next) = self.next.get_mut(member) {
+            *next = deadline;
+            self.ranks.set(member, deadline >> self.left_out);
+        }
+    }
+
+    /// Subtracts the smallest deadline from all. Kept out of the way: it happens once in a thousand
+    /// rounds.
+    #[cold]
+    fn set_back(&mut self) {
+        let base = self.next.iter().copied().min().unwrap_or(0);
+        self.next.iter_mut().for_each(|deadline| *deadline -= base);
+        self.rank();
+    }
+
+    fn rank(&mut self) {
+        let ranks: Vec<u64> = self.next.iter().map(|next| next >> self.left_out).collect();
+        self.ranks = Tournament::new(&ranks);
     }
 }
 
@@ -145,15 +199,6 @@ fn smooth(members: &[u32], weights: &[u32], round: u64) -> Box<[u32]> {
         members[best.0]
     };
     (0..round).map(turn).collect()
-}
-
-/// Subtracts the smallest deadline from all. Kept out of the way: it happens once in a thousand
-/// rounds.
-#[cold]
-fn set_back(deadlines: &mut Tournament, members: usize) {
-    let (_, base) = deadlines.best();
-    let keys: Vec<u64> = (0..members).map(|m| deadlines.key(m).saturating_sub(base)).collect();
-    *deadlines = Tournament::new(&keys);
 }
 
 #[cfg(test)]
@@ -221,13 +266,13 @@ mod tests {
     fn deadlines_are_set_back_without_a_trace() {
         let nodes = weighted(Balancer::RoundRobin, &[1, 70_000]).nodes;
         let mut balancer = RoundRobin::new([0, 1].into(), &nodes, 0);
-        let Order::Deadlines { deadlines, .. } = &mut balancer.order else { panic!() };
-        let late: Vec<u64> = (0..2).map(|m| deadlines.key(m) + DEADLINE_MAX).collect();
-        *deadlines = Tournament::new(&late);
+        let Order::Deadlines(deadlines) = &mut balancer.order else { panic!() };
+        deadlines.next.iter_mut().for_each(|deadline| *deadline += DEADLINE_MAX);
+        deadlines.rank();
         let light = (0..140_002).filter(|_| balancer.pick(&NodeSet::default()) == Some(0)).count();
         assert_eq!(light, 2);
-        assert!(matches!(balancer.order, Order::Deadlines { deadlines, .. }
-            if deadlines.best().1 < DEADLINE_MAX));
+        assert!(matches!(balancer.order, Order::Deadlines(deadlines)
+            if deadlines.next.iter().all(|deadline| *deadline < DEADLINE_MAX)));
     }
 
     /// The most turns by which any node is ahead of or behind its share at any time.
@@ -279,7 +324,7 @@ mod tests {
             let nodes = weighted(Balancer::RoundRobin, &weights).nodes;
             let mut balancer =
                 RoundRobin::new((0..weights.len() as u32).collect(), &nodes, turn);
-            balancer.order = Order::deadlines(&weights, turn);
+            balancer.order = Order::Deadlines(Deadlines::new(&weights, turn));
             let mut counts = vec![0; weights.len()];
             for _ in 0..2 * weights.iter().sum::<u32>() {
                 counts[balancer.pick(&NodeSet::default()).unwrap()] += 1;

@@ -1,81 +1,78 @@
-//! The smallest of many keys that change one at a time.
+//! The smallest of many ranks that change one at a time.
 
-use std::hint::select_unpredictable;
-
-/// Keys in a knock-out tournament: each match is won by the smaller key.
+/// Ranks in a knock-out tournament: each match is won by the smaller one.
 ///
-/// Changing a key replays the matches on its way to the final, always as many as the tournament has
-/// rounds and without a branch on what the keys are; a heap's way depends on them, which the
-/// processor guesses wrong half of the time.
+/// Changing a rank replays the matches on its way to the final, always as many as the tournament
+/// has rounds and without a branch on what the ranks are; a heap's way depends on them, which the
+/// processor guesses wrong half of the time. Who a rank belongs to is told by its own low bits, so
+/// that a match is one comparison of one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tournament {
-    /// The winner of match n plays in match n / 2; the final is match 1. The second half are the
-    /// players, filled up with such as lose against everybody.
-    matches: Box<[Player]>,
+    /// The opponents of each match. The winner of match n is in match n / 2, on the side n % 2; the
+    /// final is match 1. The second half has the players, filled up with such as lose against
+    /// everybody.
+    matches: Box<[[u64; 2]]>,
+    winner: u64,
+    /// Low bits that say who it is.
+    bits: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Player {
-    key: u64,
-    leaf: u32,
-}
+const NOBODY: u64 = u64::MAX;
 
 impl Tournament {
-    /// Players 0, 1, ... with these keys; each key below `u64::MAX`.
-    pub(super) fn new(keys: &[u64]) -> Self {
-        let first = keys.len().max(1).next_power_of_two();
-        let nobody = Player { key: u64::MAX, leaf: 0 };
-        let mut matches = vec![nobody; 2 * first].into_boxed_slice();
-        for (leaf, (player, key)) in (0..).zip(matches[first..].iter_mut().zip(keys)) {
-            *player = Player { key: *key, leaf };
+    /// Players 0, 1, ... with these ranks; each below 2 to the power of [`Tournament::room`].
+    pub(super) fn new(ranks: &[u64]) -> Self {
+        let bits = bits(ranks.len());
+        let matches = vec![[NOBODY; 2]; 1 << bits].into();
+        let mut tournament = Self { matches, winner: NOBODY, bits };
+        for (player, rank) in ranks.iter().enumerate() {
+            tournament.set(player, *rank);
         }
-        for at in (1..first).rev() {
-            let (left, right) = (matches[2 * at], matches[2 * at + 1]);
-            matches[at] = if right.key < left.key { right } else { left };
-        }
-        Self { matches }
+        tournament
     }
 
-    /// The player with the smallest key, and that key; without players 0 and `u64::MAX`.
+    /// Bits that a rank may have among so many players.
+    pub(super) fn room(players: usize) -> u32 {
+        u64::BITS - bits(players)
+    }
+
+    /// The player with the smallest rank, the first of equals; without players some number that
+    /// nobody has.
     #[inline]
-    pub(super) fn best(&self) -> (usize, u64) {
-        let Player { key, leaf } = self.matches[1];
-        (leaf as usize, key)
+    pub(super) fn best(&self) -> usize {
+        self.player(self.winner)
     }
 
-    /// The key of a player.
-    pub(super) fn key(&self, leaf: usize) -> u64 {
-        self.keys().get(leaf).map_or(u64::MAX, |player| player.key)
-    }
-
-    /// The player with the smallest key among those that `qualify`.
+    /// The player with the smallest rank among those that `qualify`.
     pub(super) fn best_of(&self, qualify: impl Fn(usize) -> bool) -> Option<usize> {
-        let players = self.keys().iter().enumerate();
-        let qualified = players.filter(|(leaf, p)| p.key < u64::MAX && qualify(*leaf));
-        qualified.min_by_key(|(_, player)| player.key).map(|(leaf, _)| leaf)
+        let all = self.matches[self.matches.len() / 2..].iter().flatten().copied();
+        let qualified = all.filter(|one| *one != NOBODY && qualify(self.player(*one)));
+        qualified.min().map(|one| self.player(one))
     }
 
-    /// Gives a player another key.
+    /// Gives a player another rank.
     #[inline]
-    pub(super) fn set(&mut self, leaf: usize, key: u64) {
-        let mut at = self.matches.len() / 2 + leaf;
-        let mut winner = Player { key, leaf: leaf as u32 };
-        let Some(player) = self.matches.get_mut(at) else { return };
-        *player = winner;
+    pub(super) fn set(&mut self, player: usize, rank: u64) {
+        let mut at = self.matches.len() + player;
+        let mut winner = rank << self.bits | player as u64;
         while at > 1 {
-            let other = self.matches[at ^ 1];
-            // Who wins is anybody's guess: a jump would be guessed wrong half of the time.
-            let wins = other.key < winner.key;
-            winner.key = select_unpredictable(wins, other.key, winner.key);
-            winner.leaf = select_unpredictable(wins, other.leaf, winner.leaf);
+            let Some(opponents) = self.matches.get_mut(at / 2) else { return };
+            opponents[at % 2] = winner;
+            winner = winner.min(opponents[1 - at % 2]);
             at /= 2;
-            self.matches[at] = winner;
         }
+        self.winner = winner;
     }
 
-    fn keys(&self) -> &[Player] {
-        &self.matches[self.matches.len() / 2..]
+    fn player(&self, one: u64) -> usize {
+        (one & ((1 << self.bits) - 1)) as usize
     }
+}
+
+/// At least one, so that there is a final.
+fn bits(players: usize) -> u32 {
+    // One number more than players: all ones is nobody's.
+    (players + 1).next_power_of_two().trailing_zeros().max(1)
 }
 
 #[cfg(test)]
@@ -86,31 +83,42 @@ mod tests {
 
     proptest! {
         #[test]
-        fn the_best_is_the_smallest(
-            mut keys in proptest::collection::vec(0..50_u64, 1..140),
+        fn the_best_has_the_smallest_rank(
+            mut ranks in proptest::collection::vec(0..50_u64, 1..140),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), 0..50_u64), 0..50),
         ) {
-            let mut tournament = Tournament::new(&keys);
-            for (leaf, key) in changes {
-                let leaf = leaf.index(keys.len());
-                keys[leaf] = key;
-                tournament.set(leaf, key);
-                prop_assert_eq!(tournament.key(leaf), key);
-                let (best, key) = tournament.best();
-                prop_assert_eq!(keys.iter().min(), Some(&key));
-                prop_assert_eq!(keys[best], key);
-                let odd = tournament.best_of(|leaf| leaf % 2 == 1).map(|leaf| keys[leaf]);
-                prop_assert_eq!(odd, keys.iter().skip(1).step_by(2).min().copied());
+            let mut tournament = Tournament::new(&ranks);
+            for (player, rank) in changes {
+                let player = player.index(ranks.len());
+                ranks[player] = rank;
+                tournament.set(player, rank);
+                prop_assert_eq!(tournament.clone(), Tournament::new(&ranks));
+                let least = ranks.iter().min();
+                prop_assert_eq!(Some(tournament.best()), ranks.iter().position(|r| Some(r) == least));
+                let odd = tournament.best_of(|player| player % 2 == 1).map(|player| ranks[player]);
+                prop_assert_eq!(odd, ranks.iter().skip(1).step_by(2).min().copied());
             }
+        }
+    }
+
+    #[test]
+    fn ranks_may_fill_their_room() {
+        for players in [1, 2, 3, 4, 100, 127, 128] {
+            let most = u64::MAX >> (u64::BITS - Tournament::room(players));
+            let mut tournament = Tournament::new(&vec![most; players]);
+            assert_eq!(tournament.best(), 0);
+            tournament.set(players - 1, most - 1);
+            assert_eq!(tournament.best(), players - 1, "{players}");
         }
     }
 
     #[test]
     fn nobody_and_strangers_do_no_harm() {
         let mut tournament = Tournament::new(&[]);
-        assert_eq!(tournament.best(), (0, u64::MAX));
+        assert_eq!(tournament.best(), 1, "nobody's number");
         assert_eq!(tournament.best_of(|_| true), None);
+        let before = tournament.clone();
         tournament.set(7, 1);
-        assert_eq!((tournament.key(7), tournament.best().1), (u64::MAX, u64::MAX));
+        assert_eq!(tournament, before);
     }
 }
