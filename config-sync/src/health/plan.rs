@@ -15,6 +15,10 @@ use tokio_rustls::rustls::pki_types::ServerName;
 const TIMEOUT: f64 = 1.0;
 /// The longest timeout, in seconds.
 const TIMEOUT_MAX: f64 = 3600.0;
+/// How long one connection serves the probes of a node, so that a node that takes no new ones is
+/// found. With one probe per second new connections take a fifth of what probes cost when they come
+/// every 20 seconds.
+const RENEWAL: Duration = Duration::from_mins(1);
 /// The longest interval, in seconds.
 const INTERVAL_MAX: u64 = 365 * 24 * 3600;
 
@@ -91,6 +95,12 @@ impl Plan {
     /// Whether connections serve several probes, if nodes agree.
     pub(super) fn keeps(&self) -> bool {
         self.request.keeps
+    }
+
+    /// How many probes are made on one connection, at most.
+    pub(super) fn renewal(&self) -> u64 {
+        let interval = self.healthy_interval.or(self.unhealthy_interval).unwrap_or(RENEWAL);
+        (RENEWAL.as_secs() / interval.as_secs().max(1)).max(1)
     }
 
     /// Where a node is probed, and by which name.
@@ -287,6 +297,18 @@ mod tests {
         assert_eq!((plan.timeout, plan.concurrency), (Duration::from_secs(1), 1));
         assert_eq!(plan.healthy_interval, Some(Duration::from_secs(INTERVAL_MAX)));
         assert_eq!(plan.unhealthy_interval, None, "not configured: as in lua-resty-healthcheck");
+    }
+
+    #[test]
+    fn connections_are_renewed_by_the_minute() {
+        let renewal = |healthy: u64, unhealthy: u64| {
+            let active = json!({
+                "healthy": {"interval": healthy}, "unhealthy": {"interval": unhealthy},
+            });
+            plan(active).renewal()
+        };
+        assert_eq!([renewal(1, 1), renewal(5, 1), renewal(0, 2)], [60, 12, 30]);
+        assert_eq!([renewal(45, 1), renewal(1000, 0)], [1, 1]);
     }
 
     #[test]

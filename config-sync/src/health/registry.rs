@@ -26,9 +26,6 @@ use crate::compile::{CheckChange, Checked};
 /// First probes are spread over this time at most.
 const FIRST_SPREAD: Duration = Duration::from_secs(1);
 
-/// So many probes are made on one connection, so that a node that takes no new ones is found.
-const RENEWAL: u64 = 20;
-
 /// All checkers of this process.
 #[derive(Default)]
 pub(super) struct Registry {
@@ -152,7 +149,7 @@ impl Registry {
             target.phase = Phase::Probing;
             target.began = now;
             target.turn += 1;
-            let is_renewed = target.turn.is_multiple_of(RENEWAL);
+            let is_renewed = target.turn.is_multiple_of(target.aim.plan.renewal());
             let kept = target.kept.take().filter(|_| !is_renewed);
             return Some(Job {
                 target: number,
