@@ -301,14 +301,9 @@ mod tests {
 
     #[test]
     fn connections_are_renewed_by_the_minute() {
-        let renewal = |healthy: u64, unhealthy: u64| {
-            let active = json!({
-                "healthy": {"interval": healthy}, "unhealthy": {"interval": unhealthy},
-            });
-            plan(active).renewal()
-        };
-        assert_eq!([renewal(1, 1), renewal(5, 1), renewal(0, 2)], [60, 12, 30]);
-        assert_eq!([renewal(45, 1), renewal(1000, 0)], [1, 1]);
+        let healthy = |interval: u64| plan(json!({"healthy": {"interval": interval}})).renewal();
+        assert_eq!([1, 5, 45, 1000].map(healthy), [60, 12, 1, 1]);
+        assert_eq!(plan(json!({"unhealthy": {"interval": 2}})).renewal(), 30);
     }
 
     #[test]
