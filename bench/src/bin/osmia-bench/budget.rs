@@ -30,12 +30,13 @@ const fn ratio(body: u64, above: Contender, below: Contender, limit: f64) -> Rat
 }
 
 const CONNECTIONS: usize = 64;
-const RATIOS: [RatioBudget; 6] = [
+const RATIOS: [RatioBudget; 7] = [
     ratio(1024, Contender::Osmia, Contender::Nginx, 0.85),
     ratio(1024, Contender::Osmia, Contender::Haproxy, 0.75),
     ratio(1024, Contender::Osmia, Contender::Relay, 1.12),
     ratio(1024, Contender::OsmiaLog, Contender::Osmia, 1.08),
     ratio(1024, Contender::OsmiaEpoll, Contender::Osmia, 1.25),
+    ratio(1024, Contender::OsmiaRules, Contender::Osmia, 1.03),
     ratio(65536, Contender::Osmia, Contender::Haproxy, 1.05),
 ];
 const BULK_GROWTH_MIB: f64 = 4.0;

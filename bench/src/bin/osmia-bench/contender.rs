@@ -1,7 +1,7 @@
 //! Who is compared, and how each is started for equivalent work.
 
 use std::fs;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -40,6 +40,8 @@ pub(crate) enum Contender {
     OsmiaLog,
     /// Osmia on epoll, access log off.
     OsmiaEpoll,
+    /// Osmia with rules to match, nodes to balance over and passive health checks.
+    OsmiaRules,
     /// Another Osmia binary (`--baseline`), to measure a change against what was before it.
     OsmiaBase,
     /// nginx from the distribution.
@@ -61,6 +63,7 @@ impl Contender {
             Self::Osmia => "osmia",
             Self::OsmiaLog => "osmia-log",
             Self::OsmiaEpoll => "osmia-epoll",
+            Self::OsmiaRules => "osmia-rules",
             Self::OsmiaBase => "osmia-base",
             Self::Nginx => "nginx",
             Self::Haproxy => "haproxy",
@@ -72,7 +75,8 @@ impl Contender {
 
     /// Whether this is a way to run Osmia.
     pub(crate) fn is_osmia(self) -> bool {
-        matches!(self, Self::Osmia | Self::OsmiaLog | Self::OsmiaEpoll | Self::OsmiaBase)
+        use Contender::{Osmia, OsmiaBase, OsmiaEpoll, OsmiaLog, OsmiaRules};
+        matches!(self, Osmia | OsmiaLog | OsmiaEpoll | OsmiaRules | OsmiaBase)
     }
 
     /// Whether this is a product to compare with: neither Osmia nor the relay.
@@ -84,10 +88,13 @@ impl Contender {
     fn command(self, programs: &Programs, site: &Site<'_>) -> Result<Command> {
         let program = programs.path(self).with_context(|| format!("no {}", self.name()))?;
         let mut command = Command::new(program);
+        let plain = peer!(site, "osmia-apisix.yaml");
+        let rules = include_str!("../../../peers/osmia-rules.yaml");
         match self {
-            Self::Osmia | Self::OsmiaBase => osmia(&mut command, site, false, "auto")?,
-            Self::OsmiaLog => osmia(&mut command, site, true, "auto")?,
-            Self::OsmiaEpoll => osmia(&mut command, site, false, "epoll")?,
+            Self::Osmia | Self::OsmiaBase => osmia(&mut command, site, plain, false, "auto")?,
+            Self::OsmiaLog => osmia(&mut command, site, plain, true, "auto")?,
+            Self::OsmiaEpoll => osmia(&mut command, site, plain, false, "epoll")?,
+            Self::OsmiaRules => osmia(&mut command, site, rules, false, "auto")?,
             Self::Nginx => {
                 let config = site.write("nginx.conf", peer!(site, "nginx.conf"))?;
                 command.arg("-p").arg(site.dir).arg("-c").arg(config);
@@ -111,8 +118,15 @@ impl Contender {
     }
 }
 
-fn osmia(command: &mut Command, site: &Site<'_>, access_log: bool, driver: &str) -> Result<()> {
-    site.write("apisix.yaml", peer!(site, "osmia-apisix.yaml"))?;
+fn osmia(
+    command: &mut Command,
+    site: &Site<'_>,
+    resources: &str,
+    access_log: bool,
+    driver: &str,
+) -> Result<()> {
+    let port = site.upstream.port().to_string();
+    site.write("apisix.yaml", &resources.replace("@UPSTREAM_PORT@", &port))?;
     let template = peer!(site, "osmia-config.yaml")
         .replace("@ACCESS_LOG@", if access_log { "true" } else { "false" })
         .replace("@DRIVER@", driver);
@@ -292,7 +306,8 @@ impl Upstream {
     pub(crate) fn start_program(program: &Path, cores: &[usize]) -> Result<Self> {
         let dir = crate::child::scratch()?;
         let mut command = Command::new(program);
-        command.args(["--listen", "127.0.0.1:0"]);
+        // At every address of this machine: to balancers each is a node.
+        command.args(["--listen", "0.0.0.0:0"]);
         let mut running = Running::start(command, cores, &dir.path().join("output.txt"))?;
         let deadline = Instant::now() + START_LIMIT;
         loop {
@@ -300,6 +315,7 @@ impl Upstream {
             if let Some(addr) = printed.strip_prefix("listening on ").and_then(|rest| {
                 rest.split_once('\n').and_then(|(addr, _)| addr.parse::<SocketAddr>().ok())
             }) {
+                let addr = SocketAddr::from((Ipv4Addr::LOCALHOST, addr.port()));
                 return Ok(Self { addr, running, _dir: dir });
             }
             if running.ended().is_some() || Instant::now() >= deadline {

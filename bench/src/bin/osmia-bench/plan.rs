@@ -33,6 +33,8 @@ pub(crate) enum Row {
     Log,
     /// epoll.
     Epoll,
+    /// With rules to match, nodes to balance over and passive health checks.
+    Rules,
 }
 
 /// A body size: `1k`, `64k`, `512`.
@@ -84,7 +86,7 @@ pub(crate) struct Plan {
     #[arg(long, value_delimiter = ',')]
     pub(crate) peers: Option<Vec<Contender>>,
     /// Ways to run Osmia.
-    #[arg(long, value_delimiter = ',', default_values = ["plain", "log", "epoll"])]
+    #[arg(long, value_delimiter = ',', default_values = ["plain", "log", "epoll", "rules"])]
     pub(crate) rows: Vec<Row>,
     /// Rounds; in each round every contender has its turn, in a rotated order.
     #[arg(long, default_value_t = 5)]
@@ -178,6 +180,7 @@ impl Plan {
                 Row::Plain => Contender::Osmia,
                 Row::Log => Contender::OsmiaLog,
                 Row::Epoll => Contender::OsmiaEpoll,
+                Row::Rules => Contender::OsmiaRules,
             });
         }
         if self.baseline.is_some() {

@@ -33,7 +33,8 @@ impl Programs {
         let found = [
             (Contender::Osmia, osmia.clone()),
             (Contender::OsmiaLog, osmia.clone()),
-            (Contender::OsmiaEpoll, osmia),
+            (Contender::OsmiaEpoll, osmia.clone()),
+            (Contender::OsmiaRules, osmia),
             (Contender::OsmiaBase, baseline.map(Path::to_owned)),
             (Contender::Nginx, in_path("nginx")),
             (Contender::Haproxy, in_path("haproxy")),
@@ -118,15 +119,15 @@ impl Programs {
 /// How to get a contender that is missing.
 pub(crate) fn advice(contender: Contender) -> &'static str {
     match contender {
-        Contender::Osmia | Contender::OsmiaLog | Contender::OsmiaEpoll => {
+        Contender::OsmiaBase => "name it with --baseline",
+        osmia if osmia.is_osmia() => {
             "build it with `cargo build --release`, or name one with --osmia"
         }
-        Contender::OsmiaBase => "name it with --baseline",
         Contender::Nginx => "`apt-get install nginx`",
         Contender::Haproxy => "`apt-get install haproxy`",
         Contender::Envoy => "`osmia-bench setup envoy` (needs python3-venv)",
         Contender::Pingora => "`osmia-bench setup pingora` (needs cmake)",
-        Contender::Relay => "build it with `cargo build --release -p osmia-bench`",
+        _ => "build it with `cargo build --release -p osmia-bench`",
     }
 }
 
@@ -193,10 +194,8 @@ fn version(contender: Contender, path: &Path) -> String {
     let mut command = Command::new(path);
     match contender {
         Contender::Nginx | Contender::Haproxy => command.arg("-v"),
-        Contender::Osmia | Contender::OsmiaLog | Contender::OsmiaEpoll | Contender::OsmiaBase => {
-            command.arg("version")
-        }
-        Contender::Envoy | Contender::Pingora | Contender::Relay => command.arg("--version"),
+        osmia if osmia.is_osmia() => command.arg("version"),
+        _ => command.arg("--version"),
     };
     let line = first_line(&mut command);
     match contender {
