@@ -93,8 +93,8 @@ mod tests {
                 ranks[player] = rank;
                 tournament.set(player, rank);
                 prop_assert_eq!(tournament.clone(), Tournament::new(&ranks));
-                let least = ranks.iter().min();
-                prop_assert_eq!(Some(tournament.best()), ranks.iter().position(|r| Some(r) == least));
+                let least = ranks.iter().enumerate().min_by_key(|(_, rank)| **rank);
+                prop_assert_eq!(Some(tournament.best()), least.map(|(player, _)| player));
                 let odd = tournament.best_of(|player| player % 2 == 1).map(|player| ranks[player]);
                 prop_assert_eq!(odd, ranks.iter().skip(1).step_by(2).min().copied());
             }

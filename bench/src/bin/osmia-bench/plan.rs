@@ -141,8 +141,8 @@ pub(crate) struct Common {
 }
 
 impl Common {
-    /// Where the results are kept; `complete` is the label that a complete run has of itself. `None`:
-    /// a partial run nobody gave a name.
+    /// Where the results are kept; `complete` is the label that a complete run has of itself.
+    /// `None`: a partial run nobody gave a name.
     pub(crate) fn destination(&self, complete: Option<&str>) -> Option<Destination> {
         let label = self.label.clone().or_else(|| complete.map(ToOwned::to_owned))?;
         let directory = self.out.clone().unwrap_or_else(programs::results_directory);
