@@ -14,8 +14,8 @@ use crate::snapshot::Upstream;
 pub(super) struct LeastConn {
     nodes: Known<Connections>,
     levels: Box<[Level]>,
-    /// Where each node plays: level and player.
-    seats: Box<[Option<(u32, u32)>]>,
+    /// The level of each node that serves.
+    level_of: Box<[Option<u32>]>,
     picks: u32,
 }
 
@@ -27,10 +27,9 @@ struct Connections {
     picked: u32,
 }
 
-/// Nodes of one priority.
+/// Nodes of one priority; what is told of each is by its index in the upstream.
 #[derive(Debug, Clone)]
 struct Level {
-    members: Box<[u32]>,
     /// One over the weight.
     shares: Box<[f32]>,
     ranks: Tournament,
@@ -57,43 +56,48 @@ impl LeastConn {
             }
             self.picks = count as u32;
         }
-        self.seats = vec![None; upstream.nodes.len()].into();
+        let count = upstream.nodes.len();
+        self.level_of = vec![None; count].into();
         for (level, members) in (0..).zip(&levels) {
-            for (player, index) in (0..).zip(members) {
-                self.seats[*index as usize] = Some((level, player));
+            for index in members {
+                self.level_of[*index as usize] = Some(level);
             }
         }
-        let level = |members: Box<[u32]>| {
-            let node = |index: &u32| &upstream.nodes[*index as usize];
-            let shares = members.iter().map(|i| 1.0 / node(i).weight as f32).collect();
-            let left_out = (LOAD + PICKED).saturating_sub(Tournament::room(members.len()));
-            let mut level = Level { members, shares, ranks: Tournament::new(&[]), left_out };
-            level.rank(&self.nodes);
-            level
+        let level = |_| Level {
+            shares: upstream.nodes.iter().map(|node| 1.0 / node.weight.max(1) as f32).collect(),
+            ranks: Tournament::new(count),
+            left_out: (LOAD + PICKED).saturating_sub(Tournament::room(count)),
         };
-        self.levels = levels.into_iter().map(level).collect();
+        self.levels = levels.iter().map(level).collect();
+        self.rank();
+    }
+
+    /// Ranks all nodes by what is known of them.
+    fn rank(&mut self) {
+        for (index, level) in self.level_of.iter().enumerate() {
+            if let Some(level) = level {
+                self.levels[*level as usize].set(index, self.nodes.get(index));
+            }
+        }
     }
 
     /// The node that comes next and is not in `tried`; it has one connection more from now on.
     #[inline]
     pub(super) fn pick(&mut self, tried: &NodeSet) -> Option<usize> {
-        let (level, player) = if tried.is_empty() {
+        let (level, index) = if tried.is_empty() {
             let level = self.levels.first_mut()?;
-            let player = level.ranks.best();
-            (level, player)
+            let index = level.ranks.best();
+            (level, index)
         } else {
             self.levels.iter_mut().find_map(|level| {
-                let untried = |player: usize| {
-                    level.members.get(player).is_some_and(|index| !tried.contains(*index as usize))
-                };
-                level.ranks.best_of(untried).map(|player| (level, player))
+                let untried = level.ranks.best_of(|index| !tried.contains(index));
+                untried.map(|index| (level, index))
             })?
         };
-        let index = *level.members.get(player)? as usize;
         let known = self.nodes.get_mut(index)?;
         self.picks += 1;
         *known = Connections { count: known.count.saturating_add(1), picked: self.picks };
-        level.set(player, *known);
+        level.set(index, *known);
         if self.picks >= (1 << PICKED) - 1 {
             self.renumber();
         }
@@ -103,7 +107,7 @@ impl LeastConn {
     /// Numbers the nodes' last picks anew, in the same order.
     #[cold]
     fn renumber(&mut self) {
-        let mut order: Vec<usize> = (0..self.seats.len()).collect();
+        let mut order: Vec<usize> = (0..self.level_of.len()).collect();
         order.sort_unstable_by_key(|index| self.nodes.get(*index).picked);
         self.picks = 0;
         for index in order {
@@ -112,10 +116,10 @@ impl LeastConn {
                 self.picks += 1;
             }
         }
-        self.levels.iter_mut().for_each(|level| level.rank(&self.nodes));
+        self.rank();
     }
 
-    /// Counts a connection to a node of an older upstream, of which no seat is known.
+    /// Counts a connection to a node of an older upstream, of which no level is known.
     pub(super) fn count(&mut self, upstream: &Upstream, index: usize) {
         match self.nodes.place(upstream, index) {
             Some(Place::At(index)) => self.change(index, |count| count.saturating_add(1)),
@@ -149,8 +153,8 @@ impl LeastConn {
     fn change(&mut self, index: usize, change: impl Fn(u32) -> u32) {
         let Some(known) = self.nodes.get_mut(index) else { return };
         known.count = change(known.count);
-        let Some(Some((level, player))) = self.seats.get(index) else { return };
-        self.levels[*level as usize].set(*player as usize, *known);
+        let Some(Some(level)) = self.level_of.get(index) else { return };
+        self.levels[*level as usize].set(index, *known);
     }
 
     /// Connections of the node at `index`.
@@ -161,18 +165,11 @@ impl LeastConn {
 }
 
 impl Level {
-    /// Ranks all members by what is known of them.
-    fn rank(&mut self, nodes: &Known<Connections>) {
-        let known = self.members.iter().map(|index| nodes.get(*index as usize));
-        let ranks = known.zip(&self.shares).map(|(known, share)| known.rank(*share, self.left_out));
-        self.ranks = Tournament::new(&ranks.collect::<Vec<_>>());
-    }
-
-    /// Ranks one member.
+    /// Ranks a node of this level.
     #[inline]
-    fn set(&mut self, player: usize, known: Connections) {
-        if let Some(share) = self.shares.get(player) {
-            self.ranks.set(player, known.rank(*share, self.left_out));
+    fn set(&mut self, index: usize, known: Connections) {
+        if let Some(share) = self.shares.get(index) {
+            self.ranks.set(index, known.rank(*share, self.left_out));
         }
     }
 }

@@ -129,7 +129,7 @@ impl Deadlines {
         };
         let next = times.iter().enumerate().map(first).collect();
         let left_out = u64::BITS - Tournament::room(weights.len());
-        let mut deadlines = Self { times, next, ranks: Tournament::new(&[]), left_out };
+        let mut deadlines = Self { times, next, ranks: Tournament::new(0), left_out };
         deadlines.rank();
         deadlines
     }
@@ -178,8 +178,10 @@ impl Deadlines {
     }
 
     fn rank(&mut self) {
-        let ranks: Vec<u64> = self.next.iter().map(|next| next >> self.left_out).collect();
-        self.ranks = Tournament::new(&ranks);
+        self.ranks = Tournament::new(self.next.len());
+        for (member, next) in self.next.iter().enumerate() {
+            self.ranks.set(member, next >> self.left_out);
+        }
     }
 }
 

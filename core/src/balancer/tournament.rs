@@ -20,15 +20,10 @@ pub(super) struct Tournament {
 const NOBODY: u64 = u64::MAX;
 
 impl Tournament {
-    /// Players 0, 1, ... with these ranks; each below 2 to the power of [`Tournament::room`].
-    pub(super) fn new(ranks: &[u64]) -> Self {
-        let bits = bits(ranks.len());
-        let matches = vec![[NOBODY; 2]; 1 << bits].into();
-        let mut tournament = Self { matches, winner: NOBODY, bits };
-        for (player, rank) in ranks.iter().enumerate() {
-            tournament.set(player, *rank);
-        }
-        tournament
+    /// For players 0, 1, ..., who take part as soon as they have a rank.
+    pub(super) fn new(players: usize) -> Self {
+        let bits = bits(players);
+        Self { matches: vec![[NOBODY; 2]; 1 << bits].into(), winner: NOBODY, bits }
     }
 
     /// Bits that a rank may have among so many players.
@@ -36,8 +31,8 @@ impl Tournament {
         u64::BITS - bits(players)
     }
 
-    /// The player with the smallest rank, the first of equals; without players some number that
-    /// nobody has.
+    /// The player with the smallest rank, the first of equals; some number that nobody has when
+    /// none takes part.
     #[inline]
     pub(super) fn best(&self) -> usize {
         self.player(self.winner)
@@ -50,7 +45,7 @@ impl Tournament {
         qualified.min().map(|one| self.player(one))
     }
 
-    /// Gives a player another rank.
+    /// Gives a player a rank, below 2 to the power of [`Tournament::room`].
     #[inline]
     pub(super) fn set(&mut self, player: usize, rank: u64) {
         let mut at = self.matches.len() + player;
@@ -81,18 +76,24 @@ mod tests {
 
     use super::*;
 
+    fn of(ranks: &[u64]) -> Tournament {
+        let mut tournament = Tournament::new(ranks.len());
+        ranks.iter().enumerate().for_each(|(player, rank)| tournament.set(player, *rank));
+        tournament
+    }
+
     proptest! {
         #[test]
         fn the_best_has_the_smallest_rank(
             mut ranks in proptest::collection::vec(0..50_u64, 1..140),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), 0..50_u64), 0..50),
         ) {
-            let mut tournament = Tournament::new(&ranks);
+            let mut tournament = of(&ranks);
             for (player, rank) in changes {
                 let player = player.index(ranks.len());
                 ranks[player] = rank;
                 tournament.set(player, rank);
-                prop_assert_eq!(tournament.clone(), Tournament::new(&ranks));
+                prop_assert_eq!(tournament.clone(), of(&ranks));
                 let least = ranks.iter().enumerate().min_by_key(|(_, rank)| **rank);
                 prop_assert_eq!(Some(tournament.best()), least.map(|(player, _)| player));
                 let odd = tournament.best_of(|player| player % 2 == 1).map(|player| ranks[player]);
@@ -105,7 +106,7 @@ mod tests {
     fn ranks_may_fill_their_room() {
         for players in [1, 2, 3, 4, 100, 127, 128] {
             let most = u64::MAX >> (u64::BITS - Tournament::room(players));
-            let mut tournament = Tournament::new(&vec![most; players]);
+            let mut tournament = of(&vec![most; players]);
             assert_eq!(tournament.best(), 0);
             tournament.set(players - 1, most - 1);
             assert_eq!(tournament.best(), players - 1, "{players}");
@@ -114,7 +115,7 @@ mod tests {
 
     #[test]
     fn nobody_and_strangers_do_no_harm() {
-        let mut tournament = Tournament::new(&[]);
+        let mut tournament = Tournament::new(0);
         assert_eq!(tournament.best(), 1, "nobody's number");
         assert_eq!(tournament.best_of(|_| true), None);
         let before = tournament.clone();
