@@ -112,9 +112,7 @@ struct Lab {
 impl Lab {
     fn prepare(options: Options) -> Result<Self> {
         let programs = Programs::find(options.common.osmia.as_deref(), None);
-        programs
-            .path(Contender::Osmia)
-            .with_context(|| format!("no osmia: {}", programs::advice(Contender::Osmia)))?;
+        programs.need(Contender::Osmia)?;
         let cores = Cores::choose(options.common.proxy_core)?;
         machine::pin(&cores.load)?;
         let upstream = Upstream::start(&programs, &cores.load)?;

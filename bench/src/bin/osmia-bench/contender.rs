@@ -86,7 +86,7 @@ impl Contender {
 
     /// Writes the configuration to `dir` and gives the command that runs the contender on `port`.
     fn command(self, programs: &Programs, site: &Site<'_>) -> Result<Command> {
-        let program = programs.path(self).with_context(|| format!("no {}", self.name()))?;
+        let program = programs.need(self)?;
         let mut command = Command::new(program);
         let plain = peer!(site, "osmia-apisix.yaml");
         let rules = include_str!("../../../peers/osmia-rules.yaml");
@@ -125,8 +125,7 @@ fn osmia(
     access_log: bool,
     driver: &str,
 ) -> Result<()> {
-    let port = site.upstream.port().to_string();
-    site.write("apisix.yaml", &resources.replace("@UPSTREAM_PORT@", &port))?;
+    site.write("apisix.yaml", resources)?;
     let template = peer!(site, "osmia-config.yaml")
         .replace("@ACCESS_LOG@", if access_log { "true" } else { "false" })
         .replace("@DRIVER@", driver);

@@ -6,7 +6,7 @@ mod target;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use clap::Args;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -62,9 +62,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     child::clean_up_on_signals()?;
     let machine = Machine::inspect(machine::raise_descriptor_limit());
     let programs = Programs::find(options.common.osmia.as_deref(), None);
-    let osmia = programs
-        .path(Contender::Osmia)
-        .with_context(|| format!("no osmia: {}", programs::advice(Contender::Osmia)))?;
+    let osmia = programs.need(Contender::Osmia)?;
     let version = programs::first_line(std::process::Command::new(osmia).arg("version"));
     let cores = Cores::choose(options.common.proxy_core)?;
     machine::pin(&cores.load)?;

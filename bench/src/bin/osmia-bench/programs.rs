@@ -70,6 +70,12 @@ impl Programs {
         self.contenders.get(&contender).map(PathBuf::as_path)
     }
 
+    /// The program of `contender`; how to get it when it is missing.
+    pub(crate) fn need(&self, contender: Contender) -> Result<&Path> {
+        let missing = || format!("no {}: {}", contender.name(), advice(contender));
+        self.path(contender).with_context(missing)
+    }
+
     /// The demo upstream, built beside the harness.
     pub(crate) fn upstream(&self) -> Result<&Path> {
         self.upstream.as_deref().context(
