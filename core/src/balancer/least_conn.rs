@@ -7,15 +7,20 @@
 use super::known::{Known, Place};
 use super::tournament::Tournament;
 use crate::node_set::NodeSet;
-use crate::snapshot::Upstream;
+use crate::snapshot::{Node, Upstream};
 
 /// Counts of one upstream in one worker.
 #[derive(Debug, Clone, Default)]
 pub(super) struct LeastConn {
     nodes: Known<Connections>,
-    levels: Box<[Level]>,
+    /// One tournament per priority; nodes play by their index in the upstream.
+    levels: Box<[Tournament]>,
     /// The level of each node that serves.
     level_of: Box<[Option<u32>]>,
+    /// One over the weight of each node.
+    shares: Box<[f32]>,
+    /// Low bits of a load that a rank has no room for; none with up to 2,047 nodes.
+    left_out: u32,
     picks: u32,
 }
 
@@ -25,16 +30,6 @@ struct Connections {
     count: u32,
     /// The pick that was the node's last.
     picked: u32,
-}
-
-/// Nodes of one priority; what is told of each is by its index in the upstream.
-#[derive(Debug, Clone)]
-struct Level {
-    /// One over the weight.
-    shares: Box<[f32]>,
-    ranks: Tournament,
-    /// Low bits of a load that a rank has no room for; none with up to 2,047 nodes.
-    left_out: u32,
 }
 
 /// Bits of a rank that tell who was picked longest ago.
@@ -63,20 +58,19 @@ impl LeastConn {
                 self.level_of[*index as usize] = Some(level);
             }
         }
-        let level = |_| Level {
-            shares: upstream.nodes.iter().map(|node| 1.0 / node.weight.max(1) as f32).collect(),
-            ranks: Tournament::new(count),
-            left_out: (LOAD + PICKED).saturating_sub(Tournament::room(count)),
-        };
-        self.levels = levels.iter().map(level).collect();
+        let share = |node: &Node| 1.0 / node.weight.max(1) as f32;
+        self.shares = upstream.nodes.iter().map(share).collect();
+        self.left_out = (LOAD + PICKED).saturating_sub(Tournament::room(count));
+        self.levels = levels.iter().map(|_| Tournament::new(count)).collect();
         self.rank();
     }
 
     /// Ranks all nodes by what is known of them.
     fn rank(&mut self) {
-        for (index, level) in self.level_of.iter().enumerate() {
+        for (index, (level, share)) in self.level_of.iter().zip(&self.shares).enumerate() {
             if let Some(level) = level {
-                self.levels[*level as usize].set(index, self.nodes.get(index));
+                let rank = self.nodes.get(index).rank(*share, self.left_out);
+                self.levels[*level as usize].set(index, rank);
             }
         }
     }
@@ -86,18 +80,18 @@ impl LeastConn {
     pub(super) fn pick(&mut self, tried: &NodeSet) -> Option<usize> {
         let (level, index) = if tried.is_empty() {
             let level = self.levels.first_mut()?;
-            let index = level.ranks.best();
+            let index = level.best();
             (level, index)
         } else {
             self.levels.iter_mut().find_map(|level| {
-                let untried = level.ranks.best_of(|index| !tried.contains(index));
+                let untried = level.best_of(|index| !tried.contains(index));
                 untried.map(|index| (level, index))
             })?
         };
         let known = self.nodes.get_mut(index)?;
         self.picks += 1;
         *known = Connections { count: known.count.saturating_add(1), picked: self.picks };
-        level.set(index, *known);
+        level.set(index, known.rank(*self.shares.get(index)?, self.left_out));
         if self.picks >= (1 << PICKED) - 1 {
             self.renumber();
         }
@@ -154,23 +148,14 @@ impl LeastConn {
         let Some(known) = self.nodes.get_mut(index) else { return };
         known.count = change(known.count);
         let Some(Some(level)) = self.level_of.get(index) else { return };
-        self.levels[*level as usize].set(index, *known);
+        let rank = known.rank(self.shares[index], self.left_out);
+        self.levels[*level as usize].set(index, rank);
     }
 
     /// Connections of the node at `index`.
     #[cfg(test)]
     pub(super) fn connections(&self, index: usize) -> u32 {
         self.nodes.get(index).count
-    }
-}
-
-impl Level {
-    /// Ranks a node of this level.
-    #[inline]
-    fn set(&mut self, index: usize, known: Connections) {
-        if let Some(share) = self.shares.get(index) {
-            self.ranks.set(index, known.rank(*share, self.left_out));
-        }
     }
 }
 
