@@ -31,20 +31,31 @@ fn pause(millis: u64) {
     sleep(Duration::from_millis(millis));
 }
 
+/// The one, the other and both of those that fail have a fault for some time and are well for some
+/// time, in milliseconds, while `load` lasts.
+fn in_turns(
+    nodes: &mut [Nginx],
+    load: &mut Load,
+    fault: (fn(&mut Nginx), u64),
+    cure: (fn(&mut Nginx), u64),
+) {
+    while load.runs() {
+        for which in [0..1, 1..2, 0..2] {
+            for (act, millis) in [fault, cure] {
+                nodes[which.clone()].iter_mut().for_each(act);
+                pause(millis);
+            }
+        }
+    }
+}
+
 on_each_driver! {
     fn nodes_that_are_killed(driver: Driver) {
         let mut nodes = nodes();
         let front = Front::start(driver, &names(&nodes), &json!({}));
         let mut load = Load::wrk(&front.gateway, &front.paths, "GET", SECONDS);
         let multiplexed = Load::h2load(&front.gateway, &front.paths, SECONDS);
-        while load.runs() {
-            for which in [0..1, 1..2, 0..2] {
-                nodes[which.clone()].iter_mut().for_each(Nginx::kill);
-                pause(250);
-                nodes[which].iter_mut().for_each(Nginx::restart);
-                pause(150);
-            }
-        }
+        in_turns(&mut nodes, &mut load, (Nginx::kill, 250), (Nginx::restart, 150));
         load.succeeds();
         multiplexed.succeeds();
         front.served_through_failures();
@@ -67,18 +78,11 @@ on_each_driver! {
     }
 
     fn nodes_that_stand_still(driver: Driver) {
-        let nodes = nodes();
+        let mut nodes = nodes();
         let front = Front::start(driver, &names(&nodes), &impatient());
         let mut load = Load::wrk(&front.gateway, &front.paths, "GET", SECONDS + 3);
         let multiplexed = Load::h2load(&front.gateway, &front.paths, SECONDS + 3);
-        while load.runs() {
-            for which in [0..1, 1..2, 0..2] {
-                nodes[which.clone()].iter().for_each(Nginx::stop);
-                pause(1600);
-                nodes[which].iter().for_each(Nginx::resume);
-                pause(200);
-            }
-        }
+        in_turns(&mut nodes, &mut load, (|it| it.stop(), 1600), (|it| it.resume(), 200));
         load.succeeds();
         multiplexed.succeeds();
         front.served_through_failures();

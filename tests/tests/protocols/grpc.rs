@@ -8,7 +8,7 @@ use osmia_tests::config::upstream_of;
 use osmia_tests::h2::{Frame, H2, Outcome, code, flag, frame, hpack, kind};
 use osmia_tests::port::Reserved;
 use osmia_tests::tls::Authority;
-use osmia_tests::{Config, on_each_driver};
+use osmia_tests::{Config, Driver, Gateway, on_each_driver};
 use serde_json::json;
 
 use super::program::{Server, check};
@@ -84,6 +84,13 @@ fn call<'a>(path: &'a str, timeout: &'a str) -> [(&'a str, &'a str); 7] {
     ]
 }
 
+/// A gateway in front of one node of gRPC.
+fn gateway_of(driver: Driver, node: SocketAddr) -> Gateway {
+    let upstream = upstream_of(&[node.to_string()], json!({"scheme": "grpc"}));
+    let route = json!({"id": "1", "uri": "/*", "upstream": upstream});
+    Config::new().driver(driver).route(route).start()
+}
+
 on_each_driver! {
     fn calls_go_through(driver: Driver) {
         let server = Server::start("grpc_echo.py", &[]);
@@ -118,11 +125,7 @@ on_each_driver! {
     fn calls_end_with_their_time(driver: Driver) {
         for (begun, ended) in [(false, true), (false, false), (true, true), (true, false)] {
             let node = SilentNode::start(begun);
-            let upstream = upstream_of(&[node.addr.to_string()], json!({"scheme": "grpc"}));
-            let gateway = Config::new()
-                .driver(driver)
-                .route(json!({"id": "1", "uri": "/*", "upstream": upstream}))
-                .start();
+            let gateway = gateway_of(driver, node.addr);
             let mut h2 = H2::connect(gateway.addr());
             let stream = h2.request_with_body(&call("/test.Echo/Unary", "300m"));
             h2.send(&Frame::data(stream, [0; 5], ended));
@@ -141,11 +144,7 @@ on_each_driver! {
     /// status in trailers.
     fn a_dead_upstream_is_an_error_of_the_call(driver: Driver) {
         let dead = Reserved::new();
-        let upstream = upstream_of(&[dead.addr().to_string()], json!({"scheme": "grpc"}));
-        let gateway = Config::new()
-            .driver(driver)
-            .route(json!({"id": "1", "uri": "/*", "upstream": upstream}))
-            .start();
+        let gateway = gateway_of(driver, dead.addr());
         let mut h2 = H2::connect(gateway.addr());
         let stream = h2.request_with_body(&call("/test.Echo/Unary", "10S"));
         h2.send(&Frame::data(stream, [0; 5], true));
