@@ -4,7 +4,7 @@ use std::fs::File;
 use std::future::poll_fn;
 use std::io::{self, Read};
 use std::net::TcpStream as StdStream;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::panic::AssertUnwindSafe;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -152,14 +152,18 @@ async fn serve(plan: Plan, kind: Kind) {
         worker.install(LocalSnapshot::new(snapshot, Some(feed.retired.clone())));
         feed.installed.set(revision);
     }
-    let started = start_tasks(&worker, &listeners, feed, kind);
-    if let Err(error) = started {
-        let _ = ready.send(Err(DriverError::Epoll(error)));
-        return;
-    }
+    let started = start_tasks(&worker, &listeners, feed, kind)
+        .and_then(|()| Wakeup::new(control.wake.try_clone()?));
+    let wake = match started {
+        Ok(wake) => wake,
+        Err(error) => {
+            let _ = ready.send(Err(DriverError::Epoll(error)));
+            return;
+        }
+    };
     let _ = ready.send(Ok(kind));
     drop(ready);
-    if let Err(error) = obey(&worker, &control, &listeners, kind).await {
+    if let Err(error) = obey(&worker, &control, &wake, &listeners, kind).await {
         tracing::error!(worker = id, "lost the supervisor's control line: {error}");
     }
     if let Some(log) = &worker.log {
@@ -167,6 +171,8 @@ async fn serve(plan: Plan, kind: Kind) {
     }
 }
 
+/// Opens every descriptor that the tasks need, so that a worker that lacks one does not start, and
+/// starts them.
 fn start_tasks(
     worker: &Rc<Worker<Kernel>>,
     listeners: &[(Socket, Listener)],
@@ -176,10 +182,11 @@ fn start_tasks(
     for (socket, listener) in listeners {
         let info = Rc::new(ListenerInfo::of(listener));
         let acceptor = Acceptor::new(socket, kind)?;
-        monoio::spawn(accept_loop(Rc::clone(worker), acceptor, info));
+        monoio::spawn(accept_loop(Rc::clone(worker), acceptor, spare()?, info));
     }
-    monoio::spawn(tick_loop(Rc::clone(worker), timer()?));
-    monoio::spawn(feed_loop(Rc::clone(worker), feed));
+    monoio::spawn(tick_loop(Rc::clone(worker), Wakeup::new(timer()?)?));
+    let wake = Wakeup::new(feed.wake.try_clone()?)?;
+    monoio::spawn(feed_loop(Rc::clone(worker), wake, feed));
     Ok(())
 }
 
@@ -187,10 +194,10 @@ fn start_tasks(
 async fn obey(
     worker: &Rc<Worker<Kernel>>,
     control: &Control,
+    wake: &Wakeup,
     listeners: &[(Socket, Listener)],
     kind: Kind,
 ) -> io::Result<()> {
-    let wake = Wakeup::new(control.wake.as_fd().try_clone_to_owned()?)?;
     loop {
         match control.command() {
             Command::Run => {}
@@ -247,9 +254,19 @@ pub fn end_listening(socket: &Socket) {
     }
 }
 
-async fn accept_loop(worker: Rc<Worker<Kernel>>, listener: Acceptor, info: Rc<ListenerInfo>) {
-    // Given up for a moment when descriptors run out, so that a waiting client can be told no.
-    let mut spare = File::open("/dev/null").ok();
+/// A descriptor that is given up for a moment when they run out, so that a waiting client can be
+/// told no.
+fn spare() -> io::Result<File> {
+    File::open("/dev/null")
+}
+
+async fn accept_loop(
+    worker: Rc<Worker<Kernel>>,
+    listener: Acceptor,
+    held: File,
+    info: Rc<ListenerInfo>,
+) {
+    let mut held = Some(held);
     let mut shed = ShedReport::default();
     loop {
         match listener.accept().await {
@@ -266,7 +283,7 @@ async fn accept_loop(worker: Rc<Worker<Kernel>>, listener: Acceptor, info: Rc<Li
             Err(error) if listener.is_shared() && !is_transient(&error) => return,
             Err(error) if is_exhausted(&error) => {
                 shed.report(&worker, &info, &error);
-                drop(spare.take());
+                drop(held.take());
                 if let Ok((stream, _)) = listener.accept().await {
                     worker.stats.shed.add(1);
                     drop(stream);
@@ -274,7 +291,7 @@ async fn accept_loop(worker: Rc<Worker<Kernel>>, listener: Acceptor, info: Rc<Li
                 // The descriptor is closed by the loop's next turn; and whoever waits longer may
                 // find that one has become free.
                 next_tick(&worker).await;
-                spare = File::open("/dev/null").ok();
+                held = spare().ok();
             }
             Err(error) => {
                 // The client gave up between its handshake and the accept, or similar.
@@ -331,15 +348,8 @@ fn is_transient(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
 }
 
-async fn feed_loop(worker: Rc<Worker<Kernel>>, feed: WorkerFeed) {
-    let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
-    let wake = match Wakeup::new(wake) {
-        Ok(wake) => wake,
-        Err(error) => {
-            tracing::error!(worker = worker.id, "no configuration updates: {error}");
-            return;
-        }
-    };
+async fn feed_loop(worker: Rc<Worker<Kernel>>, wake: Wakeup, feed: WorkerFeed) {
+    let WorkerFeed { snapshots, retired, installed, .. } = feed;
     while wake.wait().await.is_ok() {
         while let Ok(snapshot) = snapshots.try_recv() {
             let revision = snapshot.revision;
@@ -349,15 +359,8 @@ async fn feed_loop(worker: Rc<Worker<Kernel>>, feed: WorkerFeed) {
     }
 }
 
-async fn tick_loop(worker: Rc<Worker<Kernel>>, timer: OwnedFd) {
+async fn tick_loop(worker: Rc<Worker<Kernel>>, timer: Wakeup) {
     let began = Instant::now();
-    let timer = match Wakeup::new(timer) {
-        Ok(timer) => timer,
-        Err(error) => {
-            tracing::error!(worker = worker.id, "no ticks, timeouts will not work: {error}");
-            return;
-        }
-    };
     while timer.wait().await.is_ok() {
         tick(&worker, began);
     }
