@@ -15,10 +15,8 @@ pub(super) struct LeastConn {
     nodes: Known<Connections>,
     /// One tournament per priority; nodes play by their index in the upstream.
     levels: Box<[Tournament]>,
-    /// The level of each node that serves.
-    level_of: Box<[Option<u32>]>,
-    /// One over the weight of each node.
-    shares: Box<[f32]>,
+    /// By index into the upstream's nodes.
+    seats: Box<[Seat]>,
     /// Low bits of a load that a rank has no room for; none with up to 2,047 nodes.
     left_out: u32,
     picks: u32,
@@ -30,6 +28,17 @@ struct Connections {
     count: u32,
     /// The pick that was the node's last.
     picked: u32,
+}
+
+/// What a node's rank is made of.
+#[derive(Debug, Clone, Copy)]
+struct Seat {
+    /// `None`: it does not serve.
+    level: Option<u32>,
+    /// One over the weight.
+    share: f32,
+    /// The load with one connection more: a pick need not wait for it to be computed.
+    next: u32,
 }
 
 /// Bits of a rank that tell who was picked longest ago.
@@ -52,14 +61,16 @@ impl LeastConn {
             self.picks = count as u32;
         }
         let count = upstream.nodes.len();
-        self.level_of = vec![None; count].into();
+        let seat = |node: &Node| {
+            let share = 1.0 / node.weight.max(1) as f32;
+            Seat { level: None, share, next: 0 }
+        };
+        self.seats = upstream.nodes.iter().map(seat).collect();
         for (level, members) in (0..).zip(&levels) {
             for index in members {
-                self.level_of[*index as usize] = Some(level);
+                self.seats[*index as usize].level = Some(level);
             }
         }
-        let share = |node: &Node| 1.0 / node.weight.max(1) as f32;
-        self.shares = upstream.nodes.iter().map(share).collect();
         self.left_out = (LOAD + PICKED).saturating_sub(Tournament::room(count));
         self.levels = levels.iter().map(|_| Tournament::new(count)).collect();
         self.rank();
@@ -67,11 +78,8 @@ impl LeastConn {
 
     /// Ranks all nodes by what is known of them.
     fn rank(&mut self) {
-        for (index, (level, share)) in self.level_of.iter().zip(&self.shares).enumerate() {
-            if let Some(level) = level {
-                let rank = self.nodes.get(index).rank(*share, self.left_out);
-                self.levels[*level as usize].set(index, rank);
-            }
+        for index in 0..self.seats.len() {
+            self.change(index, |count| count);
         }
     }
 
@@ -88,10 +96,11 @@ impl LeastConn {
                 untried.map(|index| (level, index))
             })?
         };
-        let known = self.nodes.get_mut(index)?;
+        let (known, seat) = (self.nodes.get_mut(index)?, self.seats.get_mut(index)?);
         self.picks += 1;
+        level.set(index, rank(seat.next, self.picks));
         *known = Connections { count: known.count.saturating_add(1), picked: self.picks };
-        level.set(index, known.rank(*self.shares.get(index)?, self.left_out));
+        seat.next = seat.load(known.count.saturating_add(1), self.left_out);
         if self.picks >= (1 << PICKED) - 1 {
             self.renumber();
         }
@@ -101,7 +110,7 @@ impl LeastConn {
     /// Numbers the nodes' last picks anew, in the same order.
     #[cold]
     fn renumber(&mut self) {
-        let mut order: Vec<usize> = (0..self.level_of.len()).collect();
+        let mut order: Vec<usize> = (0..self.seats.len()).collect();
         order.sort_unstable_by_key(|index| self.nodes.get(*index).picked);
         self.picks = 0;
         for index in order {
@@ -147,9 +156,12 @@ impl LeastConn {
     fn change(&mut self, index: usize, change: impl Fn(u32) -> u32) {
         let Some(known) = self.nodes.get_mut(index) else { return };
         known.count = change(known.count);
-        let Some(Some(level)) = self.level_of.get(index) else { return };
-        let rank = known.rank(self.shares[index], self.left_out);
-        self.levels[*level as usize].set(index, rank);
+        let Some(seat) = self.seats.get_mut(index) else { return };
+        seat.next = seat.load(known.count.saturating_add(1), self.left_out);
+        if let Some(level) = seat.level {
+            let load = seat.load(known.count, self.left_out);
+            self.levels[level as usize].set(index, rank(load, known.picked));
+        }
     }
 
     /// Connections of the node at `index`.
@@ -159,14 +171,19 @@ impl LeastConn {
     }
 }
 
-impl Connections {
-    /// The smaller comes first: by connections for the weight, then by last pick.
+impl Seat {
+    /// Connections for the weight, as bits that are in the order of the numbers, as those of floats
+    /// above zero are.
     #[inline]
-    fn rank(self, share: f32, left_out: u32) -> u64 {
-        // The bits of floats above zero are in the order of the floats.
-        let load = (self.count as f32 + 1.0) * share;
-        u64::from(load.to_bits() >> left_out) << PICKED | u64::from(self.picked)
+    fn load(&self, connections: u32, left_out: u32) -> u32 {
+        ((connections as f32 + 1.0) * self.share).to_bits() >> left_out
     }
+}
+
+/// The smaller comes first: by load, then by last pick.
+#[inline]
+fn rank(load: u32, picked: u32) -> u64 {
+    u64::from(load) << PICKED | u64::from(picked)
 }
 
 #[cfg(test)]

@@ -22,7 +22,7 @@ const DEADLINE_MAX: u64 = 1 << 62;
 /// The round-robin of nodes of one priority.
 #[derive(Debug, Clone)]
 pub(super) struct RoundRobin {
-    /// By position in `turns`' sense; indexes into the upstream's nodes.
+    /// Indexes into the upstream's nodes.
     members: Box<[u32]>,
     order: Order,
 }
@@ -38,13 +38,19 @@ enum Order {
 /// Whoever has the earliest deadline is next.
 #[derive(Debug, Clone)]
 struct Deadlines {
-    /// Between two turns of each member.
-    times: Box<[u64]>,
-    /// Of each member.
-    next: Box<[u64]>,
+    /// By index into the upstream's nodes.
+    turns: Box<[Turn]>,
     /// By deadline, but for the low bits that a rank has no room for: much less than a turn.
     ranks: Tournament,
     left_out: u32,
+}
+
+/// When it is a node's turn.
+#[derive(Debug, Clone, Copy, Default)]
+struct Turn {
+    deadline: u64,
+    /// Until the next one; zero for nodes that have none.
+    time: u64,
 }
 
 impl RoundRobin {
@@ -61,7 +67,7 @@ impl RoundRobin {
         } else if round.saturating_mul(members.len() as u64) <= STEPS_MAX {
             Order::round(smooth(&members, &weights, round), turn)
         } else {
-            Order::Deadlines(Deadlines::new(&weights, turn))
+            Order::Deadlines(Deadlines::new(&members, &weights, turn))
         };
         Self { members, order }
     }
@@ -78,10 +84,7 @@ impl RoundRobin {
                 *next = if *next + 1 == turns.len() { 0 } else { *next + 1 };
                 Some(index as usize)
             }
-            Order::Deadlines(deadlines) => {
-                let member = deadlines.pick()?;
-                self.members.get(member).map(|index| *index as usize)
-            }
+            Order::Deadlines(deadlines) => deadlines.pick(),
         }
     }
 
@@ -100,12 +103,7 @@ impl RoundRobin {
                 }
                 self.members.iter().copied().find(|i| untried(*i)).map(|index| index as usize)
             }
-            Order::Deadlines(deadlines) => {
-                let members = &self.members;
-                let qualify = |member: usize| members.get(member).is_some_and(|i| untried(*i));
-                let member = deadlines.pick_of(qualify)?;
-                members.get(member).map(|index| *index as usize)
-            }
+            Order::Deadlines(deadlines) => deadlines.pick_of(|index| !tried.contains(index)),
         }
     }
 }
@@ -119,69 +117,69 @@ impl Order {
 
 impl Deadlines {
     /// The first deadlines are scattered, so that nodes of equal weight are evenly apart.
-    fn new(weights: &[u32], turn: usize) -> Self {
+    fn new(members: &[u32], weights: &[u32], begin: usize) -> Self {
         /// The golden ratio's fraction of 2^32: its multiples are spread as evenly as can be.
         const GOLDEN: u32 = 0x9e37_79b9;
-        let times: Box<[u64]> = weights.iter().map(|w| TURN_TIME / u64::from(*w)).collect();
-        let phase = |member: usize| GOLDEN.wrapping_mul(turn.wrapping_add(member) as u32);
-        let first = |(member, time): (usize, &u64)| {
-            ((u128::from(*time) * u128::from(phase(member))) >> 32) as u64
-        };
-        let next = times.iter().enumerate().map(first).collect();
-        let left_out = u64::BITS - Tournament::room(weights.len());
-        let mut deadlines = Self { times, next, ranks: Tournament::new(0), left_out };
+        let count = members.iter().max().map_or(0, |last| *last as usize + 1);
+        let mut turns = vec![Turn::default(); count];
+        for (member, (index, weight)) in members.iter().zip(weights).enumerate() {
+            let time = TURN_TIME / u64::from(*weight);
+            let phase = GOLDEN.wrapping_mul(begin.wrapping_add(member) as u32);
+            let deadline = ((u128::from(time) * u128::from(phase)) >> 32) as u64;
+            turns[*index as usize] = Turn { deadline, time };
+        }
+        let left_out = u64::BITS - Tournament::room(count);
+        let mut deadlines = Self { turns: turns.into(), ranks: Tournament::new(0), left_out };
         deadlines.rank();
         deadlines
     }
 
-    /// Whose turn it is.
+    /// The index of the node whose turn it is.
     #[inline]
     fn pick(&mut self) -> Option<usize> {
-        let member = self.ranks.best();
-        if *self.next.get(member)? > DEADLINE_MAX {
+        let index = self.ranks.best();
+        let turn = self.turns.get_mut(index)?;
+        turn.deadline += turn.time;
+        let deadline = turn.deadline;
+        self.ranks.set(index, deadline >> self.left_out);
+        if deadline > DEADLINE_MAX {
             self.set_back();
         }
-        let deadline = *self.next.get(member)? + *self.times.get(member)?;
-        self.put_off(member, deadline);
-        Some(member)
+        Some(index)
     }
 
-    /// Whose turn it is of those that `qualify`.
+    /// The same of those that `qualify`.
     fn pick_of(&mut self, qualify: impl Fn(usize) -> bool) -> Option<usize> {
-        let member = self.ranks.best_of(qualify)?;
-        let first = self.ranks.best();
-        if *self.next.get(first)? > DEADLINE_MAX {
+        let index = self.ranks.best_of(qualify)?;
+        // Serving for others does not put a node off without end.
+        let latest = self.turns.get(self.ranks.best())?.deadline + 2 * TURN_TIME;
+        let turn = self.turns.get_mut(index)?;
+        turn.deadline = latest.min(turn.deadline + turn.time);
+        let deadline = turn.deadline;
+        self.ranks.set(index, deadline >> self.left_out);
+        if deadline > DEADLINE_MAX {
             self.set_back();
         }
-        // Serving for others does not put a node off without end.
-        let latest = *self.next.get(first)? + 2 * TURN_TIME;
-        let deadline = *self.next.get(member)? + *self.times.get(member)?;
-        self.put_off(member, deadline.min(latest));
-        Some(member)
-    }
-
-    #[inline]
-    fn put_off(&mut self, member: usize, deadline: u64) {
-        if let Some(next) = self.next.get_mut(member) {
-            *next = deadline;
-            self.ranks.set(member, deadline >> self.left_out);
-        }
+        Some(index)
     }
 
     /// Subtracts the smallest deadline from all. Kept out of the way: it happens once in a thousand
     /// rounds.
     #[cold]
     fn set_back(&mut self) {
-        let base = self.next.iter().copied().min().unwrap_or(0);
-        self.next.iter_mut().for_each(|deadline| *deadline -= base);
+        let base = self.members().map(|(_, turn)| turn.deadline).min().unwrap_or(0);
+        self.turns.iter_mut().for_each(|t| t.deadline = t.deadline.saturating_sub(base));
         self.rank();
     }
 
+    fn members(&self) -> impl Iterator<Item = (usize, Turn)> {
+        self.turns.iter().copied().enumerate().filter(|(_, turn)| turn.time > 0)
+    }
+
     fn rank(&mut self) {
-        self.ranks = Tournament::new(self.next.len());
-        for (member, next) in self.next.iter().enumerate() {
-            self.ranks.set(member, next >> self.left_out);
-        }
+        let mut ranks = Tournament::new(self.turns.len());
+        self.members().for_each(|(index, turn)| ranks.set(index, turn.deadline >> self.left_out));
+        self.ranks = ranks;
     }
 }
 
@@ -269,12 +267,12 @@ mod tests {
         let nodes = weighted(Balancer::RoundRobin, &[1, 70_000]).nodes;
         let mut balancer = RoundRobin::new([0, 1].into(), &nodes, 0);
         let Order::Deadlines(deadlines) = &mut balancer.order else { panic!() };
-        deadlines.next.iter_mut().for_each(|deadline| *deadline += DEADLINE_MAX);
+        deadlines.turns.iter_mut().for_each(|turn| turn.deadline += DEADLINE_MAX);
         deadlines.rank();
         let light = (0..140_002).filter(|_| balancer.pick(&NodeSet::default()) == Some(0)).count();
         assert_eq!(light, 2);
         assert!(matches!(balancer.order, Order::Deadlines(deadlines)
-            if deadlines.next.iter().all(|deadline| *deadline < DEADLINE_MAX)));
+            if deadlines.turns.iter().all(|turn| turn.deadline < DEADLINE_MAX)));
     }
 
     /// The most turns by which any node is ahead of or behind its share at any time.
@@ -324,9 +322,9 @@ mod tests {
             turn in any::<usize>(),
         ) {
             let nodes = weighted(Balancer::RoundRobin, &weights).nodes;
-            let mut balancer =
-                RoundRobin::new((0..weights.len() as u32).collect(), &nodes, turn);
-            balancer.order = Order::Deadlines(Deadlines::new(&weights, turn));
+            let members: Box<[u32]> = (0..weights.len() as u32).collect();
+            let mut balancer = RoundRobin::new(members.clone(), &nodes, turn);
+            balancer.order = Order::Deadlines(Deadlines::new(&members, &weights, turn));
             let mut counts = vec![0; weights.len()];
             for _ in 0..2 * weights.iter().sum::<u32>() {
                 counts[balancer.pick(&NodeSet::default()).unwrap()] += 1;

@@ -8,39 +8,41 @@
 /// that a match is one comparison of one word.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Tournament {
-    /// The opponents of each match. The winner of match n is in match n / 2, on the side n % 2; the
-    /// final is match 1. The second half has the players, filled up with such as lose against
-    /// everybody.
-    matches: Box<[[u64; 2]]>,
-    winner: u64,
-    /// Low bits that say who it is.
-    bits: u32,
+    /// Who is at each place. Those at 2n and 2n + 1 play for place n; who gets to place 1 has won.
+    /// The second half has the players, filled up with such as lose against everybody.
+    places: Box<[u64]>,
+    /// The low bits that say who it is.
+    who: u64,
 }
 
 const NOBODY: u64 = u64::MAX;
 
+/// Places of tournaments whose rounds are known when this is compiled: four and seven.
+const SMALL: usize = 2 << 4;
+const MIDDLE: usize = 2 << 7;
+
 impl Tournament {
     /// For players 0, 1, ..., who take part as soon as they have a rank.
     pub(super) fn new(players: usize) -> Self {
-        let bits = bits(players);
-        Self { matches: vec![[NOBODY; 2]; 1 << bits].into(), winner: NOBODY, bits }
+        let rounds = rounds(players);
+        Self { places: vec![NOBODY; 2 << rounds].into(), who: (1 << rounds) - 1 }
     }
 
     /// Bits that a rank may have among so many players.
     pub(super) fn room(players: usize) -> u32 {
-        u64::BITS - bits(players)
+        u64::BITS - rounds(players)
     }
 
     /// The player with the smallest rank, the first of equals; some number that nobody has when
     /// none takes part.
     #[inline]
     pub(super) fn best(&self) -> usize {
-        self.player(self.winner)
+        self.player(self.places[1])
     }
 
     /// The player with the smallest rank among those that `qualify`.
     pub(super) fn best_of(&self, qualify: impl Fn(usize) -> bool) -> Option<usize> {
-        let all = self.matches[self.matches.len() / 2..].iter().flatten().copied();
+        let all = self.places[self.places.len() / 2..].iter().copied();
         let qualified = all.filter(|one| *one != NOBODY && qualify(self.player(*one)));
         qualified.min().map(|one| self.player(one))
     }
@@ -48,26 +50,59 @@ impl Tournament {
     /// Gives a player a rank, below 2 to the power of [`Tournament::room`].
     #[inline]
     pub(super) fn set(&mut self, player: usize, rank: u64) {
-        let mut at = self.matches.len() + player;
-        let mut winner = rank << self.bits | player as u64;
-        while at > 1 {
-            let Some(opponents) = self.matches.get_mut(at / 2) else { return };
-            opponents[at % 2] = winner;
-            winner = winner.min(opponents[1 - at % 2]);
-            at /= 2;
+        if let Ok(places) = <&mut [u64; MIDDLE]>::try_from(&mut *self.places) {
+            play_in(places, player, rank);
+        } else if let Ok(places) = <&mut [u64; SMALL]>::try_from(&mut *self.places) {
+            play_in(places, player, rank);
+        } else {
+            play(&mut self.places, player, rank);
         }
-        self.winner = winner;
     }
 
     fn player(&self, one: u64) -> usize {
-        (one & ((1 << self.bits) - 1)) as usize
+        (one & self.who) as usize
     }
 }
 
-/// At least one, so that there is a final.
-fn bits(players: usize) -> u32 {
-    // One number more than players: all ones is nobody's.
-    (players + 1).next_power_of_two().trailing_zeros().max(1)
+/// As [`play`], without a look whether each place exists, which can be seen beforehand here.
+#[inline]
+fn play_in<const PLACES: usize>(places: &mut [u64; PLACES], player: usize, rank: u64) {
+    let rounds = const { PLACES.trailing_zeros() - 1 };
+    let mut winner = rank << rounds | player as u64;
+    let mut at = PLACES / 2 + player;
+    if at >= PLACES {
+        return;
+    }
+    for _ in 0..rounds {
+        places[at % PLACES] = winner;
+        winner = winner.min(places[(at ^ 1) % PLACES]);
+        at /= 2;
+    }
+    places[1] = winner;
+}
+
+fn play(places: &mut [u64], player: usize, rank: u64) {
+    let rounds = places.len().trailing_zeros() - 1;
+    let mut winner = rank << rounds | player as u64;
+    let mut at = places.len() / 2 + player;
+    while let Some(place) = places.get_mut(at) {
+        *place = winner;
+        if at <= 1 {
+            return;
+        }
+        winner = winner.min(places[at ^ 1]);
+        at /= 2;
+    }
+}
+
+/// Rounds of a tournament of so many: one player more than there are, as all ones is nobody's
+/// number.
+fn rounds(players: usize) -> u32 {
+    match (players + 1).next_power_of_two().trailing_zeros() {
+        0..=4 => 4,
+        5..=7 => 7,
+        more => more,
+    }
 }
 
 #[cfg(test)]
@@ -85,7 +120,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_best_has_the_smallest_rank(
-            mut ranks in proptest::collection::vec(0..50_u64, 1..140),
+            mut ranks in proptest::collection::vec(0..50_u64, 1..300),
             changes in proptest::collection::vec((any::<prop::sample::Index>(), 0..50_u64), 0..50),
         ) {
             let mut tournament = of(&ranks);
@@ -104,7 +139,7 @@ mod tests {
 
     #[test]
     fn ranks_may_fill_their_room() {
-        for players in [1, 2, 3, 4, 100, 127, 128] {
+        for players in [1, 2, 3, 4, 15, 16, 100, 127, 128, 300] {
             let most = u64::MAX >> (u64::BITS - Tournament::room(players));
             let mut tournament = of(&vec![most; players]);
             assert_eq!(tournament.best(), 0);
@@ -116,10 +151,18 @@ mod tests {
     #[test]
     fn nobody_and_strangers_do_no_harm() {
         let mut tournament = Tournament::new(0);
-        assert_eq!(tournament.best(), 1, "nobody's number");
+        assert_eq!(tournament.best(), 15, "nobody's number");
         assert_eq!(tournament.best_of(|_| true), None);
         let before = tournament.clone();
-        tournament.set(7, 1);
-        assert_eq!(tournament, before);
+        for stranger in [16, 17, 1 << 40] {
+            tournament.set(stranger, 1);
+            assert_eq!(tournament, before);
+        }
+        for (players, stranger) in [(100, 128), (200, 256)] {
+            let mut tournament = of(&vec![5; players]);
+            let before = tournament.clone();
+            tournament.set(stranger, 1);
+            assert_eq!(tournament, before);
+        }
     }
 }
