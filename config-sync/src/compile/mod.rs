@@ -196,7 +196,7 @@ impl Compiler {
         let Some(parsed) = parsed else {
             state.quarantine.remove(key);
             let fallback = state.fallback.remove(key);
-            forget_references(state, key, before.as_ref(), fallback.as_ref());
+            follow_references(state, key, before.as_ref(), fallback.as_ref(), &[]);
             return Examined::Absent;
         };
         let mut references = parsed.references;
@@ -204,8 +204,7 @@ impl Compiler {
             Ok(usable) => {
                 let fallback = state.fallback.remove(key);
                 if before.is_some() {
-                    forget_references(state, key, before.as_ref(), fallback.as_ref());
-                    state.add_references(key, &references);
+                    follow_references(state, key, before.as_ref(), fallback.as_ref(), &references);
                 }
                 return settle(state, key, usable);
             }
@@ -225,8 +224,7 @@ impl Compiler {
         // has to follow its changes.
         references.extend(last.iter().flat_map(|last| last.references.iter().cloned()));
         if before.is_some() {
-            forget_references(state, key, before.as_ref(), last_fallback.as_ref());
-            state.add_references(key, &references);
+            follow_references(state, key, before.as_ref(), last_fallback.as_ref(), &references);
         }
         let last = last.and_then(|last| last.outcome.ok());
         let serving = if last.is_some() { Serving::LastValid } else { Serving::Nothing };
@@ -498,18 +496,21 @@ impl Compiler {
     }
 }
 
-/// Takes away what the texts that were stored and in force before referred to.
-fn forget_references(
+/// Replaces what the texts that were stored and in force before referred to. Mostly it is the same.
+fn follow_references(
     state: &mut State,
     key: &Key,
     before: Option<&Option<Stored>>,
     fallback: Option<&Bytes>,
+    references: &[Key],
 ) {
     let before = before.and_then(|before| before.as_ref()).map(|before| &before.value);
-    for text in [before, fallback].into_iter().flatten() {
-        if let Ok(value) = serde_json::from_slice(text) {
-            state.remove_references(key, &dependencies(key, &value));
-        }
+    let texts = [before, fallback].into_iter().flatten();
+    let values = texts.filter_map(|text| serde_json::from_slice(text).ok());
+    let last: Vec<Key> = values.flat_map(|value| dependencies(key, &value)).collect();
+    if last != references {
+        state.remove_references(key, &last);
+        state.add_references(key, references);
     }
 }
 
