@@ -2,7 +2,8 @@
 
 CARGO ?= cargo
 SECONDS_PER_TARGET ?= 60
-APT_BUILD := protobuf-compiler
+# protoc, and the descriptions that it comes with: to the package the latter are a recommendation.
+APT_BUILD := protobuf-compiler libprotobuf-dev
 APT_TEST := $(APT_BUILD) nginx-light valgrind curl openssl etcd-server etcd-client nghttp2-client wrk python3-venv
 # A browser, for one test that is left out without it; a large package that not every machine can have.
 APT_BROWSER := chromium
@@ -111,7 +112,7 @@ endef
 .PHONY: apt-build apt-test apt-browser apt-bench apt-protocols apt-config apt-flame
 # etcd's client is generated from its protocol description by protoc, whichever way it came here.
 apt-build:
-	@command -v protoc >/dev/null || $(MAKE) --no-print-directory apt-protoc
+	@protoc -o /dev/null google/protobuf/descriptor.proto 2>/dev/null || $(MAKE) --no-print-directory apt-protoc
 .PHONY: apt-protoc
 apt-protoc:
 	$(call apt,$(APT_BUILD))
