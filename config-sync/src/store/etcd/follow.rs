@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use etcd_client::{GetOptions, WatchOptions, WatchResponse, WatchStream};
 use osmia_core::resource::Key;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::batch::{KeyEvent, commits};
@@ -57,21 +57,21 @@ impl Break {
 /// What an operator says to the watch.
 #[derive(Debug, Default)]
 pub(super) struct Operator {
-    /// Ends a waiting time.
-    wake: Notify,
+    /// Ends a waiting time, also of a watch that is busy with something else just now.
+    wake: watch::Sender<()>,
     /// That refused contents are wanted.
     confirms: AtomicBool,
 }
 
 impl Operator {
     pub(super) fn look_again(&self) {
-        self.wake.notify_waiters();
+        self.wake.send_replace(());
     }
 
     /// Take what is there even if it is next to nothing.
     pub(super) fn accept(&self) {
         self.confirms.store(true, Ordering::Relaxed);
-        self.wake.notify_waiters();
+        self.look_again();
     }
 }
 
@@ -82,6 +82,8 @@ pub(super) struct Follower {
     accept_empty: bool,
     events: mpsc::Sender<Event>,
     operator: Arc<Operator>,
+    /// What the operator said since the last session began.
+    wake: watch::Receiver<()>,
     pager: Pager,
     /// The member of the next session.
     member: usize,
@@ -109,6 +111,7 @@ impl Follower {
             keys,
             accept_empty,
             events,
+            wake: operator.wake.subscribe(),
             operator,
             pager: Pager::default(),
             member,
@@ -152,13 +155,13 @@ impl Follower {
 
     /// Waits before the next round over all members, the longer the more there were. The jitter
     /// keeps many gateways from coming back at the same moment.
-    async fn wait(&self, rounds: usize) {
+    async fn wait(&mut self, rounds: usize) {
         let doublings = u32::try_from(rounds - 1).unwrap_or(u32::MAX).min(10);
         let longest = FIRST_WAIT.saturating_mul(1 << doublings).min(LONGEST_WAIT);
         let share = f64::from(getrandom::u32().unwrap_or_default()) / f64::from(u32::MAX);
         tokio::select! {
             () = sleep(longest.mul_f64(0.5 + share / 2.0)) => {}
-            () = self.operator.wake.notified() => {}
+            _ = self.wake.changed() => {}
         }
     }
 
@@ -168,6 +171,7 @@ impl Follower {
     }
 
     async fn session(&mut self) -> Break {
+        self.wake.mark_unchanged();
         let connection = match self.dialer.dial(self.member).await {
             Ok(connection) => connection,
             Err(reason) => return Break::before(reason),
@@ -306,7 +310,7 @@ impl Follower {
         loop {
             let message = tokio::select! {
                 message = timeout(HEARTBEAT, watch.message()) => message,
-                () = self.operator.wake.notified(), if self.refused => {
+                _ = self.wake.changed(), if self.refused => {
                     return Break::during("asked to look again".to_owned());
                 }
             };
@@ -409,5 +413,42 @@ fn count(resources: usize, event: &KeyEvent) -> usize {
         Some((_, created)) if *created == event.revision => resources + 1,
         Some(_) => resources,
         None => resources.saturating_sub(1),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use osmia_core::settings::EtcdSettings;
+
+    use super::*;
+
+    fn follower(operator: &Arc<Operator>) -> Follower {
+        let settings = EtcdSettings {
+            endpoints: vec!["http://127.0.0.1:1".to_owned()],
+            prefix: "/apisix".to_owned(),
+            credentials: None,
+            timeout: Duration::from_secs(1),
+            client_certificate: None,
+            verify: true,
+            server_name: None,
+            trusted: None,
+            accept_empty: false,
+        };
+        let dialer = Dialer::new(&settings).unwrap();
+        let (events, _) = mpsc::channel(1);
+        let keys = Keys::new(&settings.prefix);
+        Follower::new(Arc::new(dialer), keys, false, 0, Arc::clone(operator), events)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_the_operator_says_meanwhile_is_not_lost() {
+        let operator = Arc::default();
+        let mut follower = follower(&operator);
+        let begun = Instant::now();
+        operator.accept();
+        follower.wait(10).await;
+        assert_eq!(begun.elapsed(), Duration::ZERO, "said while nobody was waiting");
+        follower.wait(10).await;
+        assert!(begun.elapsed() >= LONGEST_WAIT / 2, "said once");
     }
 }
