@@ -50,12 +50,10 @@ impl Tournament {
     /// Gives a player a rank, below 2 to the power of [`Tournament::room`].
     #[inline]
     pub(super) fn set(&mut self, player: usize, rank: u64) {
-        if let Ok(places) = <&mut [u64; MIDDLE]>::try_from(&mut *self.places) {
-            play_in(places, player, rank);
-        } else if let Ok(places) = <&mut [u64; SMALL]>::try_from(&mut *self.places) {
-            play_in(places, player, rank);
-        } else {
-            play(&mut self.places, player, rank);
+        match self.places.len() {
+            MIDDLE => play(&mut self.places[..MIDDLE], player, rank),
+            SMALL => play(&mut self.places[..SMALL], player, rank),
+            _ => play(&mut self.places, player, rank),
         }
     }
 
@@ -64,35 +62,24 @@ impl Tournament {
     }
 }
 
-/// As [`play`], without a look whether each place exists, which can be seen beforehand here.
-#[inline]
-fn play_in<const PLACES: usize>(places: &mut [u64; PLACES], player: usize, rank: u64) {
-    let rounds = const { PLACES.trailing_zeros() - 1 };
-    let mut winner = rank << rounds | player as u64;
-    let mut at = PLACES / 2 + player;
-    if at >= PLACES {
+/// A copy for each of the callers: where the number of places is known, so are the rounds, and that
+/// each place exists.
+#[allow(clippy::inline_always)] // see above
+#[inline(always)]
+fn play(places: &mut [u64], player: usize, rank: u64) {
+    let last = places.len() - 1;
+    let rounds = last.count_ones() - 1;
+    let mut at = places.len() / 2 + player;
+    if at > last {
         return;
     }
+    let mut winner = rank << rounds | player as u64;
     for _ in 0..rounds {
-        places[at % PLACES] = winner;
-        winner = winner.min(places[(at ^ 1) % PLACES]);
+        places[at & last] = winner;
+        winner = winner.min(places[(at ^ 1) & last]);
         at /= 2;
     }
     places[1] = winner;
-}
-
-fn play(places: &mut [u64], player: usize, rank: u64) {
-    let rounds = places.len().trailing_zeros() - 1;
-    let mut winner = rank << rounds | player as u64;
-    let mut at = places.len() / 2 + player;
-    while let Some(place) = places.get_mut(at) {
-        *place = winner;
-        if at <= 1 {
-            return;
-        }
-        winner = winner.min(places[at ^ 1]);
-        at /= 2;
-    }
 }
 
 /// Rounds of a tournament of so many: one player more than there are, as all ones is nobody's

@@ -15,8 +15,9 @@ use std::time::{Instant, SystemTime};
 
 use crossbeam_channel::Sender;
 use monoio::net::TcpStream;
-use osmia_config_sync::publish::WorkerFeed;
+use osmia_config_sync::publish::{Installed, SnapshotReceiver, WorkerFeed};
 use osmia_core::settings::{Driver, Listener};
+use osmia_core::snapshot::Snapshot;
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec};
 
@@ -185,8 +186,9 @@ fn start_tasks(
         monoio::spawn(accept_loop(Rc::clone(worker), acceptor, spare()?, info));
     }
     monoio::spawn(tick_loop(Rc::clone(worker), Wakeup::new(timer()?)?));
-    let wake = Wakeup::new(feed.wake.try_clone()?)?;
-    monoio::spawn(feed_loop(Rc::clone(worker), wake, feed));
+    let WorkerFeed { snapshots, wake, retired, installed, .. } = feed;
+    let wake = Wakeup::new(wake)?;
+    monoio::spawn(feed_loop(Rc::clone(worker), wake, snapshots, retired, installed));
     Ok(())
 }
 
@@ -348,8 +350,13 @@ fn is_transient(error: &io::Error) -> bool {
     !matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EBADF | libc::ENOTSOCK))
 }
 
-async fn feed_loop(worker: Rc<Worker<Kernel>>, wake: Wakeup, feed: WorkerFeed) {
-    let WorkerFeed { snapshots, retired, installed, .. } = feed;
+async fn feed_loop(
+    worker: Rc<Worker<Kernel>>,
+    wake: Wakeup,
+    snapshots: SnapshotReceiver,
+    retired: Sender<Arc<Snapshot>>,
+    installed: Installed,
+) {
     while wake.wait().await.is_ok() {
         while let Ok(snapshot) = snapshots.try_recv() {
             let revision = snapshot.revision;
