@@ -142,8 +142,9 @@ impl Lab {
     /// The URL of an etcd that holds the data, and how long it took to write them, in milliseconds.
     fn etcd(&mut self) -> Result<(String, f64)> {
         if self.etcd.is_none() {
-            let etcd = Etcd::start(&self.cores.load, &self.runtime)?;
+            let mut etcd = Etcd::start(&self.cores.load, &self.runtime)?;
             let took = etcd.fill(self.data, &self.runtime)?.as_secs_f64() * 1e3;
+            etcd.restart(&self.runtime)?;
             println!("  etcd filled in {took:.0} ms");
             self.etcd = Some((etcd, took));
         }
