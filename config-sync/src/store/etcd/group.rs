@@ -129,7 +129,7 @@ impl Group {
             return;
         }
         let alone = async |waiting: Waiting| {
-            let outcome = self.send_txn(&waiting.transaction, &waiting.leases).await;
+            let outcome = self.send_txn(&[&waiting.transaction], &waiting.leases).await;
             waiting.answer(outcome);
         };
         join_all(batch.into_iter().map(alone)).await;
@@ -138,7 +138,8 @@ impl Group {
     /// What became of all of them. `None`: nothing was done, because one of the guards did not
     /// hold, or because etcd refused the whole, maybe for the sake of one.
     async fn send_together(&self, batch: &[Waiting]) -> Option<Result<Outcome, Failure>> {
-        let outcome = self.send_txn(&merge(batch), &Leases::new()).await;
+        let all: Vec<&Transaction> = batch.iter().map(|waiting| &waiting.transaction).collect();
+        let outcome = self.send_txn(&all, &Leases::new()).await;
         let nothing_done = match &outcome {
             Ok(outcome) => *outcome == Outcome::Conflict,
             Err(failure) => failure.is_refusal(),
@@ -148,10 +149,10 @@ impl Group {
 
     async fn send_txn(
         &self,
-        transaction: &Transaction,
+        together: &[&Transaction],
         leases: &Leases,
     ) -> Result<Outcome, Failure> {
-        let answers = self.requests.send(&txn::txn(&self.keys, transaction, leases)).await?;
+        let answers = self.requests.send(|| txn::txn(&self.keys, together, leases)).await?;
         Ok(txn::outcome(&answers))
     }
 }
@@ -162,17 +163,6 @@ impl Waiting {
         let outcome = outcome.map_err(|failure| refused(failure, &self.transaction));
         let _ = self.answer.send(outcome);
     }
-}
-
-/// All of a batch as one.
-fn merge(batch: &[Waiting]) -> Transaction {
-    let mut merged = Transaction::default();
-    for Waiting { transaction, .. } in batch {
-        merged.author.clone_from(&transaction.author);
-        merged.guards.extend(transaction.guards.iter().cloned());
-        merged.ops.extend(transaction.ops.iter().cloned());
-    }
-    merged
 }
 
 /// The first who waits, and all behind it that may share its transaction.

@@ -101,7 +101,7 @@ impl Store for EtcdStore {
 
     /// Only etcd knows its limits, so it is asked.
     async fn rehearse(&self, transaction: &Transaction) -> Result<(), StoreError> {
-        let sent = self.requests.send(&txn::rehearsal(&self.keys, transaction)).await;
+        let sent = self.requests.send(|| txn::rehearsal(&self.keys, transaction)).await;
         sent.map(drop).map_err(|failure| refused(failure, transaction))
     }
 

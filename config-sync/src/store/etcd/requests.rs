@@ -137,11 +137,12 @@ impl Requests {
         self.run(is_harmless, read).await.map_err(|failure| unavailable(&failure))
     }
 
-    /// Sends a transaction, and does not repeat it when it may have happened.
-    pub(super) async fn send(&self, txn: &Txn) -> Result<TxnResponse, Failure> {
+    /// Sends a transaction, and does not repeat it when it may have happened. It is made anew for
+    /// each time that it is sent.
+    pub(super) async fn send(&self, txn: impl Fn() -> Txn) -> Result<TxnResponse, Failure> {
         let timeout = self.dialer.timeout;
         let write = |connection: Arc<Connection>| {
-            let txn = txn.clone();
+            let txn = txn();
             async move {
                 let mut kv: KvClient = connection.kv.clone();
                 connection.call(timeout, kv.txn(txn)).await

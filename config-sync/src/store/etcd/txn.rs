@@ -10,27 +10,31 @@ use crate::store::{Author, Guard, Op, Outcome, Transaction};
 /// then at a guard that never holds.
 pub(super) fn rehearsal(keys: &Keys, transaction: &Transaction) -> Txn {
     let never = Compare::version(keys.key(AUTHOR), CompareOp::Less, 0);
-    let mut guards = guards(keys, transaction);
+    let mut guards: Vec<Compare> = guards(keys, transaction).collect();
     guards.pop();
     guards.push(never);
-    let mut ops = ops(keys, transaction, &Leases::new());
+    let none = Leases::new();
+    let mut ops: Vec<TxnOp> = ops(keys, transaction, &none).collect();
     ops.push(sign(keys, &transaction.author));
     Txn::new().when(guards).and_then(ops)
 }
 
-/// etcd's for one of ours, signed by its author.
-pub(super) fn txn(keys: &Keys, transaction: &Transaction, leases: &Leases) -> Txn {
-    let mut ops = ops(keys, transaction, leases);
-    let signed = sign(keys, &transaction.author);
-    ops.push(match transaction.ops.as_slice() {
+/// etcd's for one of ours, or for several of one author, signed by the author.
+pub(super) fn txn(keys: &Keys, together: &[&Transaction], leases: &Leases) -> Txn {
+    let guards = together.iter().flat_map(|one| guards(keys, one));
+    let mut ops: Vec<TxnOp> = together.iter().flat_map(|one| ops(keys, one, leases)).collect();
+    let nobody = Author::default();
+    let signed = sign(keys, together.first().map_or(&nobody, |first| &first.author));
+    let mut all = together.iter().flat_map(|one| &one.ops);
+    ops.push(match (all.next(), all.next()) {
         // Deleting what does not exist is no change, and gets no author.
-        [Op::Delete { path }] => {
+        (Some(Op::Delete { path }), None) => {
             let exists = Compare::version(keys.key(path), CompareOp::Greater, 0);
             TxnOp::txn(Txn::new().when([exists]).and_then([signed]))
         }
         _ => signed,
     });
-    Txn::new().when(guards(keys, transaction)).and_then(ops)
+    Txn::new().when(guards.collect::<Vec<_>>()).and_then(ops)
 }
 
 /// What became of it.
@@ -41,19 +45,19 @@ pub(super) fn outcome(answer: &TxnResponse) -> Outcome {
     Outcome::Committed { revision: Position::of(answer.header()).revision }
 }
 
-fn guards(keys: &Keys, transaction: &Transaction) -> Vec<Compare> {
-    let compare = |guard: &Guard| match guard {
+fn guards(keys: &Keys, transaction: &Transaction) -> impl Iterator<Item = Compare> {
+    let compare = move |guard: &Guard| match guard {
         Guard::Absent(path) => Compare::version(keys.key(path), CompareOp::Equal, 0),
         Guard::Exists(path) => Compare::version(keys.key(path), CompareOp::Greater, 0),
         Guard::Unmodified(path, revision) => {
             Compare::mod_revision(keys.key(path), CompareOp::Equal, signed(*revision))
         }
     };
-    transaction.guards.iter().map(compare).collect()
+    transaction.guards.iter().map(compare)
 }
 
-fn ops(keys: &Keys, transaction: &Transaction, leases: &Leases) -> Vec<TxnOp> {
-    let op = |op: &Op| match op {
+fn ops(keys: &Keys, transaction: &Transaction, leases: &Leases) -> impl Iterator<Item = TxnOp> {
+    let op = move |op: &Op| match op {
         Op::Put { path, value, ttl } => {
             let lease = leases.iter().find(|(seconds, _)| Some(*seconds) == *ttl);
             let options = lease.map(|(_, id)| PutOptions::new().with_lease(*id));
@@ -61,7 +65,7 @@ fn ops(keys: &Keys, transaction: &Transaction, leases: &Leases) -> Vec<TxnOp> {
         }
         Op::Delete { path } => TxnOp::delete(keys.key(path), None),
     };
-    transaction.ops.iter().map(op).collect()
+    transaction.ops.iter().map(op)
 }
 
 /// The author as it is stored: with a mark, so that no two commits write the same value. It also
