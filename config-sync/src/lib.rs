@@ -20,6 +20,7 @@
 #![forbid(unsafe_code)]
 
 pub mod admin;
+mod applied;
 pub mod compile;
 pub mod control;
 pub mod discovery;

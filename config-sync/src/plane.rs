@@ -6,8 +6,8 @@ use std::time::Duration;
 use osmia_core::net_set::NetSet;
 use osmia_core::request::ViewOptions;
 use osmia_core::rules::Rules;
-use tokio::sync::watch;
 
+use crate::applied::Applied;
 use crate::health::HealthChecks;
 use crate::local::Journal;
 use crate::publish::Publisher;
@@ -33,7 +33,7 @@ pub struct Plane {
     pub health: Arc<HealthChecks>,
     pub(crate) state: Arc<RwLock<State>>,
     /// The store's revision that has been published.
-    pub(crate) applied: watch::Receiver<u64>,
+    pub(crate) applied: Arc<Applied>,
 }
 
 impl Plane {
@@ -46,8 +46,6 @@ impl Plane {
     /// Waits until the store's `revision` has been published to the workers; false when that takes
     /// longer than `limit`.
     pub async fn applied(&self, revision: u64, limit: Duration) -> bool {
-        let mut applied = self.applied.clone();
-        let wait = applied.wait_for(|current| *current >= revision);
-        matches!(tokio::time::timeout(limit, wait).await, Ok(Ok(_)))
+        self.applied.wait(revision, limit).await
     }
 }

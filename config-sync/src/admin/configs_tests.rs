@@ -5,10 +5,10 @@ use osmia_core::settings::FileFormat;
 use osmia_core::snapshot::Snapshot;
 use serde_json::json;
 use tempfile::TempDir;
-use tokio::sync::watch;
 use tower::ServiceExt;
 
 use super::*;
+use crate::applied::Applied;
 use crate::local::Journal;
 use crate::publish::Publisher;
 use crate::state::State as PlaneState;
@@ -19,7 +19,6 @@ struct Gateway {
     router: Router,
     store: Arc<FileStore>,
     _directory: TempDir,
-    _applied: watch::Sender<u64>,
 }
 
 struct Answer {
@@ -51,7 +50,8 @@ impl Gateway {
             std::fs::write(&path, text).unwrap();
         }
         let store = Arc::new(FileStore::new(path, FileFormat::Yaml).optional());
-        let (applied, receiver) = watch::channel(u64::MAX);
+        let applied = Arc::new(Applied::default());
+        applied.reach(u64::MAX);
         let plane = Plane {
             view: osmia_core::request::ViewOptions::default(),
             trusted_addresses: None,
@@ -61,10 +61,10 @@ impl Gateway {
             publisher: Arc::new(Publisher::new(Arc::new(Snapshot::default())).0),
             health: Arc::default(),
             state: Arc::new(RwLock::new(PlaneState::default())),
-            applied: receiver,
+            applied,
         };
         let router = router(plane, Arc::clone(&store));
-        Self { router, store, _directory: directory, _applied: applied }
+        Self { router, store, _directory: directory }
     }
 
     async fn send(&self, method: &str, headers: &[(&str, &str)], body: &str) -> Answer {

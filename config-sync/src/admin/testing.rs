@@ -13,10 +13,11 @@ use osmia_core::rules::Rules;
 use osmia_core::settings::{AdminKey, AdminRole, AdminSettings};
 use osmia_core::snapshot::Snapshot;
 use serde_json::Value;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tower::ServiceExt;
 
 use super::Keys;
+use crate::applied::Applied;
 use crate::local::Journal;
 use crate::plane::Plane;
 use crate::publish::Publisher;
@@ -73,7 +74,7 @@ struct Inner {
 pub(crate) struct Memory {
     inner: Mutex<Inner>,
     state: Arc<RwLock<State>>,
-    applied: watch::Sender<u64>,
+    applied: Arc<Applied>,
 }
 
 impl Memory {
@@ -125,7 +126,7 @@ impl Memory {
         let mut state = State::default();
         inner.table.index(&mut state);
         *self.state.write().unwrap() = state;
-        self.applied.send_replace(inner.table.revision);
+        self.applied.reach(inner.table.revision);
     }
 }
 
@@ -241,10 +242,11 @@ impl Bench {
 
     pub(crate) fn with(settings: &AdminSettings, rules: Rules) -> Self {
         let data = tempfile::tempdir().unwrap();
-        let (applied, receiver) = watch::channel(0);
+        let applied = Arc::new(Applied::default());
         let state = Arc::new(RwLock::new(State::default()));
         let inner = Mutex::new(Inner::default());
-        let store = Arc::new(Memory { inner, state: Arc::clone(&state), applied });
+        let store =
+            Arc::new(Memory { inner, state: Arc::clone(&state), applied: Arc::clone(&applied) });
         let plane = Plane {
             view: osmia_core::request::ViewOptions::default(),
             trusted_addresses: None,
@@ -254,7 +256,7 @@ impl Bench {
             publisher: Arc::new(Publisher::new(Arc::new(Snapshot::default())).0),
             health: Arc::default(),
             state,
-            applied: receiver,
+            applied,
         };
         let keys = Keys::load(settings, data.path()).unwrap();
         let router = super::router(plane, settings, keys);

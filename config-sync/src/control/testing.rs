@@ -10,9 +10,10 @@ use bytes::Bytes;
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::Snapshot;
 use serde_json::Value;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tower::ServiceExt;
 
+use crate::applied::Applied;
 use crate::local::{Entry, EntryChange, Journal};
 use crate::plane::Plane;
 use crate::publish::Publisher;
@@ -28,7 +29,6 @@ pub(crate) struct World {
     pub plane: Plane,
     pub store: Arc<MemoryStore>,
     // Waiting for a revision fails once the sender is gone.
-    _applied: watch::Sender<u64>,
     // The journal's file.
     _directory: tempfile::TempDir,
 }
@@ -38,7 +38,7 @@ pub(crate) struct World {
 pub(crate) struct MemoryStore {
     state: Arc<RwLock<State>>,
     inner: Mutex<Inner>,
-    applied: watch::Sender<u64>,
+    applied: Arc<Applied>,
     journal: Journal,
 }
 
@@ -56,7 +56,7 @@ impl World {
     }
 
     pub fn with_rules(rules: Rules) -> Self {
-        let (applied, receiver) = watch::channel(0);
+        let applied = Arc::new(Applied::default());
         let source = SourceStatus { reachable: true, ..SourceStatus::default() };
         let state = Arc::new(RwLock::new(State { source, ..State::default() }));
         let directory = tempfile::tempdir().unwrap();
@@ -64,7 +64,7 @@ impl World {
         let store = Arc::new(MemoryStore {
             state: Arc::clone(&state),
             inner: Mutex::default(),
-            applied: applied.clone(),
+            applied: Arc::clone(&applied),
             journal: journal.clone(),
         });
         let (publisher, _) = Publisher::new(Arc::new(Snapshot::default()));
@@ -77,9 +77,9 @@ impl World {
             publisher: Arc::new(publisher),
             health: Arc::default(),
             state,
-            applied: receiver,
+            applied,
         };
-        Self { plane, store, _applied: applied, _directory: directory }
+        Self { plane, store, _directory: directory }
     }
 
     /// Writes resources, each in a commit of its own.
@@ -132,7 +132,7 @@ impl MemoryStore {
             .unwrap();
         inner.table.index(&mut self.state.write().unwrap());
         drop(inner);
-        self.applied.send_replace(revision);
+        self.applied.reach(revision);
         Outcome::Committed { revision }
     }
 }

@@ -10,8 +10,8 @@ use ahash::{HashMap, HashSet};
 use osmia_core::resource::{Key, Kind};
 use osmia_core::rules::Rules;
 use osmia_core::snapshot::Snapshot;
-use tokio::sync::watch;
 
+use crate::applied::Applied;
 use crate::compile::{Changed, Compiler};
 use crate::discovery::{Answer, Subject};
 use crate::health::HealthChecks;
@@ -32,7 +32,7 @@ pub(crate) struct Engine {
     compiler: Compiler,
     publisher: Arc<Publisher>,
     health: Arc<HealthChecks>,
-    applied: watch::Sender<u64>,
+    applied: Arc<Applied>,
     recorder: Recorder,
     /// Whether the store's contents have been seen, be it from the copy on disk.
     configured: bool,
@@ -65,7 +65,7 @@ impl Engine {
         compiler: Compiler,
         publisher: Arc<Publisher>,
         health: Arc<HealthChecks>,
-        applied: watch::Sender<u64>,
+        applied: Arc<Applied>,
         recorder: Recorder,
     ) -> Self {
         let (configured, known) = (false, None);
@@ -124,7 +124,7 @@ impl Engine {
         }
         drop(state);
         if self.configured {
-            self.applied.send_replace(revision);
+            self.applied.reach(revision);
         }
         if !entries.is_empty() {
             records.push(Record::Entries(entries));
@@ -148,7 +148,7 @@ impl Engine {
         state.pack();
         let revision = state.revision;
         drop(state);
-        self.applied.send_replace(revision);
+        self.applied.reach(revision);
     }
 
     /// Takes what became of names and services.

@@ -17,7 +17,7 @@ const QUEUE: usize = 1024;
 const SAVE: Duration = Duration::from_secs(1);
 /// How long records gather after some were written: what a transaction costs is mostly the same
 /// for one record and for many.
-const GATHER: Duration = Duration::from_millis(20);
+const GATHER: Duration = Duration::from_millis(100);
 /// How long the thread waits when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 

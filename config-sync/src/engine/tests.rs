@@ -12,6 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
+use crate::applied::Applied;
 use crate::compile;
 use crate::discovery::Known;
 use crate::state::Serving;
@@ -21,7 +22,7 @@ struct Fixture {
     engine: Engine,
     stored: BTreeMap<String, Item>,
     revision: u64,
-    applied: watch::Receiver<u64>,
+    applied: Arc<Applied>,
 }
 
 impl Default for Fixture {
@@ -35,12 +36,13 @@ impl Fixture {
         let first =
             Snapshot { router: compile::refusing(Failure::NotConfigured), ..Default::default() };
         let (publisher, _) = Publisher::new(Arc::new(first));
-        let (applied, receiver) = watch::channel(0);
+        let applied = Arc::new(Applied::default());
         let recorder = Recorder::start(None, None).unwrap();
         let compiler = Compiler::new(Arc::new(rules));
         let (state, publisher, health) = (Arc::default(), Arc::new(publisher), Arc::default());
-        let engine = Engine::new(state, compiler, publisher, health, applied, recorder);
-        Self { engine, stored: BTreeMap::new(), revision: 0, applied: receiver }
+        let engine =
+            Engine::new(state, compiler, publisher, health, Arc::clone(&applied), recorder);
+        Self { engine, stored: BTreeMap::new(), revision: 0, applied }
     }
 
     fn commit(&mut self, changes: &[(&str, Option<Value>)]) -> Event {
@@ -138,7 +140,7 @@ fn resolves_routes_completely() {
     let fixture = two();
     let snapshot = fixture.snapshot();
     assert_eq!((snapshot.revision, snapshot.source_revision), (1, 1));
-    assert_eq!(*fixture.applied.borrow(), 1);
+    assert_eq!(fixture.applied.revision(), 1);
     let (a, b) = (upstream(&snapshot, "/a"), upstream(&snapshot, "/b"));
     assert_eq!((&*a.id, &*b.id), ("u", "route#2"));
     assert_eq!((a.retries, b.retries), (0, 1));
@@ -187,7 +189,7 @@ fn the_same_contents_are_no_change() {
     // Something else in the store moves the revision on, not the snapshot.
     fixture.put("protos/1", json!({"content": "syntax = \"proto3\";"}));
     assert!(Arc::ptr_eq(&first, &fixture.snapshot()));
-    assert_eq!(*fixture.applied.borrow(), 2);
+    assert_eq!(fixture.applied.revision(), 2);
 }
 
 #[test]

@@ -6,13 +6,14 @@ use std::time::Duration;
 use crossbeam_channel::{Receiver, Sender};
 use osmia_core::settings::Settings;
 use osmia_core::snapshot::Snapshot;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::StartError;
 use super::open::{self, Opened};
 use super::serve::Servers;
+use crate::applied::Applied;
 use crate::compile::Compiler;
 use crate::discovery::Lookups;
 use crate::engine::{Engine, Recorder};
@@ -91,7 +92,7 @@ async fn prepare(
     let state = State::default();
     let lookups = Lookups::new(settings, Arc::clone(&state.lookups));
     let state = Arc::new(RwLock::new(state));
-    let (applied, watcher) = watch::channel(0);
+    let applied = Arc::new(Applied::default());
     let last_good = copy.as_ref().and_then(|copy| open::last_good(copy, &*store));
     let recorder = Recorder::start(records.then(|| journal.clone()), copy)?;
     let plane = Plane {
@@ -103,7 +104,7 @@ async fn prepare(
         publisher: Arc::clone(&publisher),
         health: Arc::clone(&health),
         state: Arc::clone(&state),
-        applied: watcher,
+        applied: Arc::clone(&applied),
     };
     let servers = Servers::start(settings, &plane, file, workers)?;
     let mut compiler = Compiler::new(rules);
