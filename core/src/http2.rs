@@ -10,6 +10,18 @@ const HEADER: u8 = 9;
 /// The client's connection preface.
 pub const CLIENT_PREFACE: &[u8; PREFACE as usize] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
+/// Whether what a client says first is the beginning of HTTP/2; no request has the method. `None`:
+/// that cannot be told before more of it is there. In HTTP/1.1 it would be a request line with a
+/// version that does not exist, so it must not be read as that before it is known.
+pub fn begins(bytes: &[u8]) -> Option<bool> {
+    const TELLING: usize = b"PRI * HTTP/2.0\r\n\r\n".len();
+    let telling = &CLIENT_PREFACE[..TELLING];
+    if bytes.len() < TELLING && telling.starts_with(bytes) {
+        return None;
+    }
+    Some(bytes.starts_with(telling))
+}
+
 /// What a peer does that nobody may do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Misuse {
@@ -156,6 +168,18 @@ mod tests {
         let frames =
             [frame(0, 0, 1), frame(1, 4, 10), frame(0, 1, 0), frame(6, 1, 8), frame(4, 1, 0)];
         assert_eq!(seen(&frames.concat().repeat(10_000), 5000), Ok(()));
+    }
+
+    #[test]
+    fn a_preface_is_told_from_a_request_however_it_is_cut() {
+        for len in 0..CLIENT_PREFACE.len() {
+            let known = begins(&CLIENT_PREFACE[..len]);
+            assert_eq!(known, (len >= 18).then_some(true), "{len}");
+        }
+        for request in ["GET / HTTP/1.1\r\n", "P / ", "PRI * HTTP/1.1", "PRI * HTTP/2.0\r\nHost: a"]
+        {
+            assert_eq!(begins(request.as_bytes()), Some(false), "{request}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::FutureExt as _;
 use osmia_core::forwarded::Trust;
-use osmia_core::http2::CLIENT_PREFACE;
+use osmia_core::http2;
 use osmia_core::origin::{Origin, UNIX_CLIENT};
 use osmia_core::reply::Failure;
 use osmia_core::tls::TlsPeer;
@@ -424,17 +424,16 @@ async fn next_request<N: Net>(
     let mut waiting = false;
     loop {
         // Under TLS it is agreed on before.
-        if down.requests == 0
-            && down.listener.http2
-            && down.tls.is_none()
-            && is_preface(buf.bytes())
-        {
-            return Next::Http2(buf);
-        }
-        match scratch.request.parse(buf.bytes(), limits) {
-            Ok(true) => return Next::Request(buf),
-            Ok(false) => {}
-            Err(error) => return Next::Refused(Failure::RequestHead(error), buf),
+        let either = down.requests == 0 && down.listener.http2 && down.tls.is_none();
+        let is_http2 = if either { http2::begins(buf.bytes()) } else { Some(false) };
+        match is_http2 {
+            Some(true) => return Next::Http2(buf),
+            Some(false) => match scratch.request.parse(buf.bytes(), limits) {
+                Ok(true) => return Next::Request(buf),
+                Ok(false) => {}
+                Err(error) => return Next::Refused(Failure::RequestHead(error), buf),
+            },
+            None => {}
         }
         if !std::mem::replace(&mut waiting, true) {
             // One deadline for the whole head, however slowly it trickles in.
@@ -455,13 +454,6 @@ async fn next_request<N: Net>(
             Ok(_) => return Next::Close,
         };
     }
-}
-
-/// Whether bytes are the beginning of HTTP/2, as far as that can be told: no request has the
-/// method.
-fn is_preface(bytes: &[u8]) -> bool {
-    const BEGINNING: usize = "PRI * HTTP/2.0\r\n\r\n".len();
-    bytes.starts_with(&CLIENT_PREFACE[..BEGINNING])
 }
 
 /// The first bytes of the next request. Meanwhile the last response may still be on its way out.

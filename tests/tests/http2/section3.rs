@@ -40,6 +40,20 @@ on_each_driver! {
         assert_eq!(h2.response(1).text(), "hello");
     }
 
+    fn a_preface_may_be_cut_anywhere(driver: Driver) {
+        let front = Front::start(driver);
+        let request = Frame::headers(1, hpack::block(&get("/")), true).bytes();
+        for cut in 1..PREFACE.len() {
+            let mut h2 = H2::silent(front.gateway.addr());
+            h2.send_bytes(&PREFACE[..cut]);
+            // The only worker has read that when it has answered somebody who asked later.
+            front.check_serves();
+            let rest = [&PREFACE[cut..], &Frame::settings(&[]).bytes(), &request].concat();
+            h2.send_bytes(&rest);
+            assert_eq!(h2.response(1).text(), "hello", "cut at {cut}");
+        }
+    }
+
     fn http_1_is_served_on_the_same_listener(driver: Driver) {
         let front = Front::start(driver);
         assert_eq!(front.gateway.get("/").text(), "hello");
