@@ -43,8 +43,8 @@ impl Etcd {
     }
 
     /// Ends it and starts it again with what it holds. etcd 3.4 keeps the largest buffer that a
-    /// burst of writes has needed, and copies it for every transaction with a condition: 250 KB each
-    /// after [`Etcd::fill`], 30 KB after ordinary writes.
+    /// burst of writes has needed, and copies it for every transaction with a condition: 250 KB
+    /// after [`Etcd::fill`], 55 KB after ordinary writes.
     pub(super) fn restart(&mut self, runtime: &Runtime) -> Result<()> {
         self.running = None; // waits for its end
         self.run(runtime)
