@@ -1,10 +1,6 @@
 //! References from one resource to another.
 
-use std::borrow::Cow;
-use std::fmt;
-
 use osmia_core::resource::{Key, Kind};
-use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::{Map, Value};
 
 /// How a resource refers to another one.
@@ -73,56 +69,6 @@ pub(crate) fn dependencies(key: &Key, value: &Value) -> Vec<Key> {
     others.map(|found| found.key).collect()
 }
 
-/// [`dependencies`] of a stored text, of which nothing else is read; none of one that is no object.
-pub(crate) fn dependencies_of_text(key: &Key, text: &[u8]) -> Vec<Key> {
-    let Ok(Naming(value)) = serde_json::from_slice(text) else { return Vec::new() };
-    dependencies(key, &Value::Object(value))
-}
-
-/// The fields of an object in which [`references`] looks.
-struct Naming(Map<String, Value>);
-
-impl Naming {
-    const FIELDS: [&str; 8] = [
-        "upstream_id",
-        "service_id",
-        "plugin_config_id",
-        "group_id",
-        "upstream",
-        "protocol",
-        "tls",
-        "plugins",
-    ];
-}
-
-impl<'de> Deserialize<'de> for Naming {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Fields;
-
-        impl<'de> Visitor<'de> for Fields {
-            type Value = Naming;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Naming, A::Error> {
-                let mut found = Map::new();
-                while let Some(name) = map.next_key::<Cow<'de, str>>()? {
-                    if Naming::FIELDS.contains(&&*name) {
-                        found.insert(name.into_owned(), map.next_value()?);
-                    } else {
-                        map.next_value::<IgnoredAny>()?;
-                    }
-                }
-                Ok(Naming(found))
-            }
-        }
-
-        deserializer.deserialize_map(Fields)
-    }
-}
-
 fn list(value: Option<&Value>) -> &[Value] {
     value.and_then(Value::as_array).map_or(&[], Vec::as_slice)
 }
@@ -175,19 +121,6 @@ mod tests {
             ("upstreams/7", Via::Plugin),
             ("protos/p", Via::Plugin),
         ];
-        let in_text = |key: &str, value: &Value| {
-            dependencies_of_text(&Key::parse(key).unwrap(), value.to_string().as_bytes())
-        };
-        let paths: Vec<String> =
-            in_text("routes/1", &route).iter().map(osmia_core::resource::Key::path).collect();
-        assert_eq!(paths, expected.map(|(path, _)| path));
-        let upstream = json!({"nodes": [], "tls": {"client_cert_id": "c"}});
-        assert_eq!(in_text("upstreams/1", &upstream), [Key::parse("ssls/c").unwrap()]);
-        let superior = json!({"protocol": {"superior_id": 4}});
-        assert_eq!(in_text("stream_routes/1", &superior), [Key::parse("stream_routes/4").unwrap()]);
-        let consumer = json!({"group_id": "g", "username": "a"});
-        assert_eq!(in_text("consumers/a", &consumer), [Key::parse("consumer_groups/g").unwrap()]);
-        assert_eq!(in_text("routes/1", &json!([1])), []);
         assert_eq!(named("routes/1", &route), expected.map(|(path, via)| (path.to_owned(), via)));
         let owner = named("consumers/jack/credentials/1", &json!({}));
         assert_eq!(owner, [("consumers/jack".to_owned(), Via::Owner)]);

@@ -33,7 +33,7 @@ use upstreams::Builder;
 pub use upstreams::{CheckChange, Checked};
 
 use crate::discovery::{Answer, Subject};
-use crate::references::dependencies_of_text;
+use crate::references::dependencies;
 use crate::stapling::Wanted;
 use crate::state::{Quarantined, Serving, State, Stored};
 
@@ -506,7 +506,8 @@ fn follow_references(
 ) {
     let before = before.and_then(|before| before.as_ref()).map(|before| &before.value);
     let texts = [before, fallback].into_iter().flatten();
-    let last: Vec<Key> = texts.flat_map(|text| dependencies_of_text(key, text)).collect();
+    let values = texts.filter_map(|text| serde_json::from_slice(text).ok());
+    let last: Vec<Key> = values.flat_map(|value| dependencies(key, &value)).collect();
     if last != references {
         state.remove_references(key, &last);
         state.add_references(key, references);
