@@ -77,7 +77,7 @@ pub(crate) struct Options {
     /// Changes over which memory is looked at.
     #[arg(long, default_value_t = 10_000)]
     memory_changes: u64,
-    /// Requests per second under churn; by default a third of what one worker can do.
+    /// Requests per second under churn; by default an eighth of what one worker can do.
     #[arg(long)]
     rate: Option<u64>,
     #[command(flatten)]
