@@ -479,20 +479,23 @@ impl Compiler {
         {
             return false;
         }
-        if let Some(last) = &last {
-            self.router.remove(last);
-            self.routes.remove(&key.id);
-            if is_inline(Some(&last.upstream), key) {
-                self.retire(Some(&last.upstream), route.as_ref().map(|route| &route.upstream));
-            }
+        let route = route.map(Arc::new);
+        match (&last, &route) {
+            (Some(last), Some(route)) => self.router.replace(last, route),
+            (Some(last), None) => self.router.remove(last),
+            (None, Some(route)) => self.router.insert(route),
+            (None, None) => return false,
         }
-        let changed = last.is_some() || route.is_some();
-        if let Some(route) = route {
-            let route = Arc::new(route);
-            self.router.insert(&route);
-            self.routes.insert(Arc::clone(&key.id), route);
+        if let Some(last) = &last
+            && is_inline(Some(&last.upstream), key)
+        {
+            self.retire(Some(&last.upstream), route.as_ref().map(|route| &route.upstream));
         }
-        changed
+        match route {
+            Some(route) => self.routes.insert(Arc::clone(&key.id), route),
+            None => self.routes.remove(&key.id),
+        };
+        true
     }
 }
 

@@ -98,11 +98,30 @@ impl Router {
             return self.any_host.insert(route);
         }
         for host in &route.hosts {
-            let table = match host.strip_prefix('*') {
-                Some(suffix) => self.wildcard_hosts.entry(suffix.as_bytes()),
-                None => self.exact_hosts.entry(host.as_bytes()),
-            };
-            table.insert(route);
+            self.table(host).insert(route);
+        }
+    }
+
+    /// Puts a route in the place of `last`, which has the same id and was put in exactly like this.
+    /// What does not move is found once, not taken out and put in again.
+    pub fn replace(&mut self, last: &Route, route: &Arc<Route>) {
+        if last.hosts != route.hosts {
+            self.remove(last);
+            return self.insert(route);
+        }
+        if self.mode != Mode::HostUri || route.hosts.is_empty() {
+            return self.any_host.replace(last, route);
+        }
+        for host in &route.hosts {
+            self.table(host).replace(last, route);
+        }
+    }
+
+    /// The table of a host or of a wildcard, to be changed; an empty one where there is none.
+    fn table(&mut self, host: &str) -> &mut PathTable {
+        match host.strip_prefix('*') {
+            Some(suffix) => self.wildcard_hosts.entry(suffix.as_bytes()),
+            None => self.exact_hosts.entry(host.as_bytes()),
         }
     }
 
@@ -175,18 +194,32 @@ impl PathTable {
 
     fn insert(&mut self, route: &Arc<Route>) {
         for (index, uri) in route.uris.iter().enumerate() {
-            let prefix = uri.prefix().as_bytes();
-            let candidates =
-                if uri.is_exact() { self.exact.entry(prefix) } else { self.prefixes.entry(prefix) };
-            candidates.insert(route, index);
+            self.candidates(uri).insert(route, index);
         }
+    }
+
+    fn replace(&mut self, last: &Route, route: &Arc<Route>) {
+        if last.uris != route.uris {
+            self.remove(last);
+            return self.insert(route);
+        }
+        // All first: patterns may share a place.
+        for uri in &route.uris {
+            self.candidates(uri).remove(&route.id);
+        }
+        self.insert(route);
+    }
+
+    /// The routes of a pattern's prefix, to be changed; none where there are none.
+    fn candidates(&mut self, uri: &PathPattern) -> &mut Candidates {
+        let prefix = uri.prefix().as_bytes();
+        if uri.is_exact() { self.exact.entry(prefix) } else { self.prefixes.entry(prefix) }
     }
 
     fn remove(&mut self, route: &Route) {
         for uri in &route.uris {
             let prefix = uri.prefix().as_bytes();
-            let candidates =
-                if uri.is_exact() { self.exact.entry(prefix) } else { self.prefixes.entry(prefix) };
+            let candidates = self.candidates(uri);
             candidates.remove(&route.id);
             if candidates.is_empty() {
                 if uri.is_exact() {

@@ -293,4 +293,42 @@ proptest! {
         prop_assert!(changed.is_empty() && changed.any_host.is_empty());
         prop_assert!(changed.exact_hosts.is_empty() && changed.wildcard_hosts.is_empty());
     }
+
+    #[test]
+    fn a_route_in_the_place_of_another_is_like_one_that_was_built(
+        specs in specs(),
+        others in specs(),
+        moved in proptest::collection::vec(0..4u8, 30),
+        mode in proptest::sample::select(vec![Mode::HostUri, Mode::Uri]),
+        requests in proptest::collection::vec(
+            (r"([ab]\.){0,3}[abc]", "(/[ab]{0,2}){1,4}", Just("GET")),
+            1..20,
+        ),
+    ) {
+        let mut before = Router::new(mode);
+        specs.iter().enumerate().for_each(|(id, spec)| before.insert(&route(id, spec)));
+        let mut after = before.clone();
+        // All of it is another, or only its hosts, its paths or its rank.
+        let mut changed = specs.clone();
+        for (id, (spec, other)) in changed.iter_mut().zip(&others).enumerate() {
+            let last = route(id, spec);
+            let other = other.clone();
+            match moved[id % moved.len()] {
+                0 => *spec = other,
+                1 => spec.hosts = other.hosts,
+                2 => spec.uris = other.uris,
+                _ => spec.priority = other.priority,
+            }
+            after.replace(&last, &route(id, spec));
+        }
+        prop_assert_eq!(after.len(), specs.len());
+        for (host, path, method) in requests {
+            let find = |router| find(router, &host, &path, method);
+            prop_assert_eq!(find(&after), naive_in(mode, &changed, &host, &path, method));
+            prop_assert_eq!(find(&before), naive_in(mode, &specs, &host, &path, method));
+        }
+        changed.iter().enumerate().for_each(|(id, spec)| after.remove(&route(id, spec)));
+        prop_assert!(after.is_empty() && after.any_host.is_empty());
+        prop_assert!(after.exact_hosts.is_empty() && after.wildcard_hosts.is_empty());
+    }
 }
