@@ -1,4 +1,5 @@
-//! What it takes to find a route: few and many of them, by host and by path, hits and misses.
+//! What it takes to find a route: few and many of them, by host and by path, hits and misses; and to
+//! change one.
 
 #![allow(missing_docs)] // what criterion's macros define
 
@@ -71,5 +72,32 @@ fn find(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, find);
+/// One route of many takes another path, and the router of before goes: what a change costs besides
+/// reading it.
+fn change(c: &mut Criterion) {
+    let mut group = c.benchmark_group("change");
+    for routes in [10, 1000, 100_000] {
+        let one = |id: usize, version: usize| {
+            route(id, Some(format!("h{id}.example.com")), &format!("/v{version}/{id}"))
+        };
+        let mut current: Vec<Arc<Route>> = (0..routes).map(|id| one(id, 0)).collect();
+        let mut router = Router::build(current.iter().map(Arc::clone));
+        let mut version = 0;
+        group.bench_function(BenchmarkId::new("path", routes), |b| {
+            b.iter(|| {
+                version += 1;
+                // Somewhere else each time, as changes come.
+                let id = (version * 7919) % routes;
+                let next = one(id, version);
+                let mut changed = router.clone();
+                changed.replace(&current[id], &next);
+                current[id] = next;
+                router = changed;
+            });
+        });
+    }
+    group.finish();
+}
+
+criterion_group!(benches, find, change);
 criterion_main!(benches);

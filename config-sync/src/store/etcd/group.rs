@@ -79,7 +79,12 @@ impl Group {
 
     /// Writes; a time to live needs a round trip more.
     pub(super) async fn commit(&self, transaction: Transaction) -> Answer {
-        let leases = self.requests.grant(&transaction).await?;
+        let leases = if has_lease(&transaction) {
+            // On the heap, so that the many who want none have nothing of it to carry.
+            Box::pin(self.requests.grant(&transaction)).await?
+        } else {
+            Leases::new()
+        };
         let (answer, answered) = oneshot::channel();
         let begins = {
             let mut queue = self.queue();

@@ -154,7 +154,9 @@ impl Connection {
             loop {
                 sleep(PATIENCE).await;
                 let mut maintenance = self.maintenance.clone();
-                match timeout(SIGN_OF_LIFE, maintenance.status()).await {
+                // On the heap: each request would have to carry it.
+                let status = Box::pin(maintenance.status());
+                match timeout(SIGN_OF_LIFE, status).await {
                     Ok(Ok(_)) => {}
                     Ok(Err(error)) => match Failure::from(error) {
                         Failure::Answer { .. } => {}

@@ -60,7 +60,8 @@ impl Requests {
         }
         let mut reasons = Vec::new();
         for _ in 0..self.dialer.len() {
-            match self.dialer.dial(dialing.next).await {
+            // On the heap: each request would have to carry it.
+            match Box::pin(self.dialer.dial(dialing.next)).await {
                 Ok(connection) => {
                     let connection = Arc::new(connection);
                     *self.current.lock().unwrap_or_else(PoisonError::into_inner) =
