@@ -1,5 +1,5 @@
-//! What it takes to find a route: few and many of them, by host and by path, hits and misses; and to
-//! change one.
+//! What it takes to find a route: few and many of them, by host and by path, hits and misses; and
+//! to change one.
 
 #![allow(missing_docs)] // what criterion's macros define
 
