@@ -1,6 +1,5 @@
 //! The last good contents of a store that may be away when Osmia starts.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -10,7 +9,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ahash::AHashSet;
 use bytes::Bytes;
 use redb::{
-    Durability, ReadableTable, ReadableTableMetadata, TableDefinition, TableError, WriteTransaction,
+    Durability, ReadableTable, ReadableTableMetadata, Table, TableDefinition, TableError,
+    WriteTransaction,
 };
 
 use super::Journal;
@@ -19,22 +19,11 @@ use crate::store::{Change, Commit, Contents, Item};
 
 /// Path to revision of creation, of modification, and text.
 const ITEMS: TableDefinition<&str, (u64, u64, &[u8])> = TableDefinition::new("copy");
-/// What was changed since [`ITEMS`] was brought up to date, in the order in which it was: path,
-/// revisions of creation and modification, text; without a text when it was deleted. A change in
-/// here costs a fraction of one in the table, where each has a page of its own.
-const TAIL: TableDefinition<u64, Late> = TableDefinition::new("copy_tail");
 const TEXTS: TableDefinition<&str, &str> = TableDefinition::new("copy_texts");
 /// Key in [`META`]: the revision of the copy. There when there is a copy.
 const REVISION: &str = "copy_revision";
 /// Key in [`TEXTS`].
 const SOURCE: &str = "source";
-
-/// A row of [`TAIL`].
-type Late<'a> = (&'a str, u64, u64, Option<&'a [u8]>);
-
-/// The tail is brought in when it has so many rows. More at a time would share more pages, but who
-/// hands changes over must not find the queue full meanwhile (25,000 took 0.46 s).
-const TAIL_MOST: u64 = 4096;
 
 /// Why the copy cannot be read or written. What is served does not depend on it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -110,11 +99,6 @@ impl Copy {
                     modified,
                 });
             }
-            let items = match transaction.open_table(TAIL) {
-                Ok(tail) => catch_up(items, &tail)?,
-                Err(TableError::TableDoesNotExist(_)) => items,
-                Err(error) => return Err(error.into()),
-            };
             Ok(Some(Contents { revision, items }))
         })?;
         Ok(contents)
@@ -123,7 +107,6 @@ impl Copy {
     /// Makes the copy equal to `contents`; only what differs is written.
     pub fn replace(&self, contents: &Contents) -> Result<(), CopyError> {
         self.database.write(Durability::Immediate, |transaction| {
-            bring_in(transaction)?;
             let mut table = transaction.open_table(ITEMS)?;
             let wanted: AHashSet<&str> =
                 contents.items.iter().map(|item| item.path.as_str()).collect();
@@ -156,18 +139,9 @@ impl Copy {
     pub fn apply(&self, commits: &[Commit]) -> Result<(), CopyError> {
         let Some(last) = commits.last() else { return Ok(()) };
         self.database.write(Durability::None, |transaction| {
-            let mut tail = transaction.open_table(TAIL)?;
-            let next = tail.last()?.map_or(0, |(number, _)| number.value() + 1);
-            let changes = commits.iter().flat_map(|commit| &commit.changes);
-            for (number, change) in (next..).zip(changes) {
-                tail.insert(number, late(change))?;
-            }
-            let waiting = tail.len()?;
-            drop(tail);
-            // Whoever loads the copy expects the table.
-            transaction.open_table(ITEMS)?;
-            if waiting >= TAIL_MOST {
-                bring_in(transaction)?;
+            let mut table = transaction.open_table(ITEMS)?;
+            for change in commits.iter().flat_map(|commit| &commit.changes) {
+                apply(&mut table, change)?;
             }
             transaction.open_table(META)?.insert(REVISION, last.revision)?;
             Ok(Finish::Commit(()))
@@ -212,67 +186,22 @@ impl Copy {
 fn clear(transaction: &WriteTransaction) -> Result<(), redb::Error> {
     transaction.open_table(META)?.remove(REVISION)?;
     transaction.delete_table(ITEMS)?;
-    transaction.delete_table(TAIL)?;
     Ok(())
 }
 
-fn late(change: &Change) -> Late<'_> {
+fn apply(
+    table: &mut Table<'_, &'static str, (u64, u64, &'static [u8])>,
+    change: &Change,
+) -> Result<(), redb::Error> {
     match change {
-        Change::Put(Item { path, value, created, modified }) => {
-            (path, *created, *modified, Some(value))
+        Change::Put(item) => {
+            let row = (item.created, item.modified, item.value.as_ref());
+            table.insert(item.path.as_str(), row)?;
         }
-        Change::Delete { path } => (path, 0, 0, None),
-    }
-}
-
-/// For each path the last row of the tail, by path.
-fn last_of_each(
-    tail: &impl ReadableTable<u64, Late<'static>>,
-) -> Result<BTreeMap<String, u64>, redb::Error> {
-    let mut last = BTreeMap::new();
-    for row in tail.iter()? {
-        let (number, row) = row?;
-        last.insert(row.value().0.to_owned(), number.value());
-    }
-    Ok(last)
-}
-
-/// The items with what the tail says of them, by path.
-fn catch_up(
-    items: Vec<Item>,
-    tail: &impl ReadableTable<u64, Late<'static>>,
-) -> Result<Vec<Item>, redb::Error> {
-    let last = last_of_each(tail)?;
-    if last.is_empty() {
-        return Ok(items);
-    }
-    let mut all: Vec<Item> =
-        items.into_iter().filter(|item| !last.contains_key(&item.path)).collect();
-    for (path, number) in last {
-        let Some(row) = tail.get(number)? else { continue };
-        if let (_, created, modified, Some(value)) = row.value() {
-            all.push(Item { path, value: Bytes::copy_from_slice(value), created, modified });
+        Change::Delete { path } => {
+            table.remove(path.as_str())?;
         }
     }
-    all.sort_unstable_by(|a, b| a.path.cmp(&b.path));
-    Ok(all)
-}
-
-/// Writes what the tail says into the table, in the table's order, and empties it.
-fn bring_in(transaction: &WriteTransaction) -> Result<(), redb::Error> {
-    let tail = transaction.open_table(TAIL)?;
-    let mut table = transaction.open_table(ITEMS)?;
-    for (path, number) in last_of_each(&tail)? {
-        let Some(row) = tail.get(number)? else { continue };
-        match row.value() {
-            (_, created, modified, Some(value)) => {
-                table.insert(path.as_str(), (created, modified, value))?;
-            }
-            _ => drop(table.remove(path.as_str())?),
-        }
-    }
-    drop((tail, table));
-    transaction.delete_table(TAIL)?;
     Ok(())
 }
 
@@ -319,49 +248,6 @@ mod tests {
         assert_eq!(copy.load().unwrap(), Some(second));
         copy.replace(&Contents { revision: 5, items: Vec::new() }).unwrap();
         assert_eq!(copy.load().unwrap(), Some(Contents { revision: 5, items: Vec::new() }));
-    }
-
-    #[test]
-    fn many_changes_are_brought_in_and_go_on() {
-        let folder = tempfile::tempdir().unwrap();
-        let copy = Copy::open(&folder.path().join("local.redb")).unwrap();
-        let rows = |copy: &Copy| {
-            let count = |transaction: &redb::ReadTransaction| match transaction.open_table(TAIL) {
-                Ok(tail) => Ok(tail.len()?),
-                Err(_) => Ok(0),
-            };
-            copy.database.read(count).unwrap()
-        };
-        let mut mirror = BTreeMap::new();
-        let (mut revision, mut brought_in) = (0, 0);
-        while revision < 3 * TAIL_MOST {
-            let before = rows(&copy);
-            let commits: Vec<Commit> = (0..500)
-                .map(|_| {
-                    revision += 1;
-                    let put = item(&format!("routes/{}", revision * 31 % 1009), revision, revision);
-                    let gone = format!("routes/{}", revision * 17 % 1009);
-                    mirror.insert(put.path.clone(), put.clone());
-                    mirror.remove(&gone);
-                    let changes = vec![Change::Put(put), Change::Delete { path: gone }];
-                    Commit { revision, author: None, changes }
-                })
-                .collect();
-            copy.apply(&commits).unwrap();
-            brought_in += usize::from(rows(&copy) < before);
-            let items: Vec<Item> = mirror.values().cloned().collect();
-            assert_eq!(copy.load().unwrap(), Some(contents(revision, &items)));
-        }
-        assert!(brought_in >= 3, "{brought_in}");
-        let changes = vec![Change::Delete { path: "routes/1".to_owned() }];
-        copy.apply(&[Commit { revision: revision + 1, author: None, changes }]).unwrap();
-        assert!(rows(&copy) > 0);
-        let last = contents(revision + 2, &[item("routes/1", 1, 1)]);
-        copy.replace(&last).unwrap();
-        assert_eq!((copy.load().unwrap(), rows(&copy)), (Some(last), 0));
-        copy.apply(&[Commit { revision: revision + 3, ..Commit::default() }]).unwrap();
-        copy.set_source("another").unwrap();
-        assert_eq!(copy.load(), Ok(None));
     }
 
     #[test]
