@@ -1,12 +1,14 @@
 //! The journal and the copy on disk, written by a thread of their own.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use crate::local::{Copy, Entry, Journal};
+use crate::local::{Copy, Entry, Journal, Pending};
 use crate::store::{Commit, Contents};
 
 /// Records that may wait for the disk. Beyond that they are dropped and counted: what is served
@@ -18,6 +20,9 @@ const SAVE: Duration = Duration::from_secs(1);
 /// How long records gather after some were written: what a transaction costs is mostly the same
 /// for one record and for many.
 const GATHER: Duration = Duration::from_millis(100);
+/// How long a copy that could not be written waits until the contents are asked for: each time
+/// costs as much as writing all of them.
+const RETRY: Duration = Duration::from_millis(if cfg!(test) { 10 } else { 10_000 });
 /// How long the thread waits when there is nothing to do.
 const IDLE: Duration = Duration::from_secs(60);
 
@@ -44,12 +49,16 @@ pub(crate) struct Recorder {
     dropped: u64,
     /// Whether the copy missed something and must be written as a whole.
     copy_stale: bool,
+    /// The same, as the thread says it.
+    wanted: Arc<AtomicBool>,
 }
 
 impl Recorder {
     /// Records into the journal, unless the store keeps it, and into the copy, if there is one.
     pub(crate) fn start(journal: Option<Journal>, copy: Option<Copy>) -> io::Result<Self> {
         let (kept, has_copy) = (journal.clone(), copy.is_some());
+        let wanted = Arc::new(AtomicBool::new(false));
+        let thread_wanted = Arc::clone(&wanted);
         let recorder = |sender, thread| Self {
             sender,
             thread,
@@ -57,12 +66,14 @@ impl Recorder {
             has_copy,
             dropped: 0,
             copy_stale: false,
+            wanted,
         };
         if journal.is_none() && !has_copy {
             return Ok(recorder(None, None));
         }
         let (sender, records) = crossbeam_channel::bounded::<Record>(QUEUE);
-        let writer = Writer { journal, copy, unsaved: false, saved: Instant::now() };
+        let (wanted, saved) = (thread_wanted, Instant::now());
+        let writer = Writer { journal, copy, wanted, retry: None, unsaved: false, saved };
         let thread = std::thread::Builder::new()
             .name("osmia-journal".to_owned())
             .spawn(move || writer.run(&records))?;
@@ -70,7 +81,8 @@ impl Recorder {
     }
 
     /// Whether the copy must be given the contents as a whole.
-    pub(crate) fn wants_contents(&self) -> bool {
+    pub(crate) fn wants_contents(&mut self) -> bool {
+        self.copy_stale |= self.wanted.swap(false, Ordering::Relaxed);
         self.copy_stale
     }
 
@@ -123,6 +135,10 @@ impl Drop for Recorder {
 struct Writer {
     journal: Option<Journal>,
     copy: Option<Copy>,
+    /// Says that the copy wants the contents as a whole.
+    wanted: Arc<AtomicBool>,
+    /// When it says so (again); `None` while nothing is missing.
+    retry: Option<Instant>,
     /// Whether something was written that a crash would take away.
     unsaved: bool,
     saved: Instant,
@@ -131,20 +147,38 @@ struct Writer {
 impl Writer {
     fn run(mut self, records: &Receiver<Record>) {
         loop {
-            let wait = if self.unsaved { SAVE } else { IDLE };
+            let wait = match self.pending() {
+                Pending::Urgent => Duration::ZERO,
+                Pending::Slow => GATHER,
+                Pending::Nothing if self.unsaved => SAVE,
+                Pending::Nothing => IDLE,
+            };
             match records.recv_timeout(wait) {
                 Ok(first) => {
                     self.write(first, records);
-                    std::thread::sleep(GATHER);
+                    if self.pending() != Pending::Urgent {
+                        std::thread::sleep(GATHER);
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
+            if let Some(copy) = &mut self.copy {
+                report(copy.step());
+            }
+            self.ask_for_contents();
             if self.unsaved && self.saved.elapsed() >= SAVE {
                 self.save();
             }
         }
         self.save();
+        if let Some(copy) = self.copy {
+            report(copy.close());
+        }
+    }
+
+    fn pending(&self) -> Pending {
+        self.copy.as_ref().map_or(Pending::Nothing, Copy::pending)
     }
 
     /// Writes a record and those that wait behind it, as few times as possible.
@@ -165,8 +199,8 @@ impl Writer {
                 Record::Load(contents) => {
                     // What came before is part of it.
                     commits.clear();
-                    if let Some(copy) = &self.copy {
-                        report(copy.replace(&contents));
+                    if let Some(copy) = &mut self.copy {
+                        report(copy.replace(contents));
                     }
                 }
             }
@@ -175,20 +209,32 @@ impl Writer {
             report(journal.record(&entries));
             journal.has_recorded(expected);
         }
-        if let Some(copy) = self.copy.as_ref().filter(|_| !commits.is_empty()) {
+        if let Some(copy) = self.copy.as_mut().filter(|_| !commits.is_empty()) {
             report(copy.apply(&commits));
         }
         self.unsaved = true;
     }
 
+    fn ask_for_contents(&mut self) {
+        if !self.copy.as_ref().is_some_and(Copy::is_behind) {
+            self.retry = None;
+            return;
+        }
+        let due = *self.retry.get_or_insert_with(|| Instant::now() + RETRY);
+        if due <= Instant::now() {
+            self.wanted.store(true, Ordering::Relaxed);
+            self.retry = Some(Instant::now() + RETRY);
+        }
+    }
+
     /// Waits for the disk. Once per second at most: each time costs others on the same disk, etcd
     /// above all, as much as one of their own commits.
     fn save(&mut self) {
-        // Both are in one file where there is a copy.
-        match (&self.copy, &self.journal) {
-            (Some(copy), _) => report(copy.flush()),
-            (None, Some(journal)) => report(journal.flush()),
-            (None, None) => {}
+        if let Some(copy) = &mut self.copy {
+            report(copy.flush());
+        }
+        if let Some(journal) = &self.journal {
+            report(journal.flush());
         }
         (self.unsaved, self.saved) = (false, Instant::now());
     }
@@ -202,8 +248,53 @@ fn report<E: std::fmt::Display>(outcome: Result<(), E>) {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Bytes;
+
     use super::*;
     use crate::local::EntryChange;
+    use crate::store::{Change, Item};
+
+    fn commit(revision: u64) -> Commit {
+        let (path, value) = (format!("routes/{revision}"), Bytes::from_static(b"{}"));
+        let item = Item { path, value, created: revision, modified: revision };
+        Commit { revision, author: None, changes: vec![Change::Put(item)] }
+    }
+
+    #[test]
+    fn what_was_handed_over_is_there_after_the_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        let (copy, _) = Copy::open(&path, "here").unwrap();
+        let mut recorder = Recorder::start(None, Some(copy)).unwrap();
+        let items = (1..=50).map(|revision| match commit(revision).changes.pop() {
+            Some(Change::Put(item)) => item,
+            _ => unreachable!(),
+        });
+        let contents = Contents { revision: 50, items: items.collect() };
+        recorder.record(vec![Record::Load(contents), Record::Commits(vec![commit(51)])]);
+        drop(recorder);
+        let (_, found) = Copy::open(&path, "here").unwrap();
+        let found = found.unwrap();
+        assert_eq!((found.revision, found.items.len()), (51, 51));
+    }
+
+    #[test]
+    fn a_copy_that_missed_something_asks_for_the_contents() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("copy");
+        let (mut copy, _) = Copy::open(&path, "here").unwrap();
+        copy.break_disk();
+        let mut recorder = Recorder::start(None, Some(copy)).unwrap();
+        recorder.record(vec![Record::Commits(vec![commit(1)])]);
+        while !recorder.wants_contents() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        recorder.record(vec![Record::Commits(vec![commit(2)])]);
+        let contents = Contents { revision: 3, items: Vec::new() };
+        recorder.record(vec![Record::Load(contents.clone())]);
+        drop(recorder);
+        assert_eq!(Copy::open(&path, "here").unwrap().1, Some(contents));
+    }
 
     #[test]
     fn who_reads_the_journal_finds_what_was_handed_over_before() {

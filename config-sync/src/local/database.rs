@@ -7,6 +7,7 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::backends::FileBackend;
 use redb::{
@@ -70,6 +71,23 @@ impl Database {
             if exists(path)? { (open_existing(path)?, false) } else { create(path)? };
         let open = RwLock::new(Some(database));
         Ok((Self { path: path.to_owned(), open }, created))
+    }
+
+    /// The same for what can do without the past: a file that is damaged is moved aside, with a
+    /// warning, and begun anew.
+    pub(crate) fn open_or_begin(path: &Path) -> Result<Self, OpenError> {
+        match Self::open(path) {
+            Ok((database, _)) => Ok(database),
+            Err(damaged @ OpenError::Damaged { .. }) => {
+                let aside = move_aside(path).map_err(|error| io_error(path, error))?;
+                tracing::warn!(
+                    "{damaged}. It has been moved to {}, a new one is begun",
+                    aside.display()
+                );
+                Ok(Self::open(path)?.0)
+            }
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn path(&self) -> &Path {
@@ -180,13 +198,8 @@ fn create(path: &Path) -> Result<(redb::Database, bool), OpenError> {
     let mut name = path.as_os_str().to_owned();
     name.push(".new");
     let temporary = PathBuf::from(name);
-    let folder = match path.parent() {
-        Some(folder) if !folder.as_os_str().is_empty() => folder,
-        _ => Path::new("."),
-    };
     let io_error = |error| io_error(path, error);
-    // Configuration has secrets in it.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(io_error)?;
+    create_folder(path).map_err(io_error)?;
     match fs::remove_file(&temporary) {
         Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error(error)),
         _ => {} // what a start left behind that was cut short
@@ -214,8 +227,29 @@ fn create(path: &Path) -> Result<(redb::Database, bool), OpenError> {
         return Ok((open_existing(path)?, false));
     }
     fs::rename(&temporary, path).map_err(io_error)?;
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error)?;
+    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(io_error)?;
     Ok((database, true))
+}
+
+/// The folder that a file is in.
+pub(super) fn folder_of(path: &Path) -> &Path {
+    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
+/// Creates the folder that a file is in, unless it is there.
+pub(super) fn create_folder(path: &Path) -> io::Result<()> {
+    // Configuration has secrets in it.
+    DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))
+}
+
+/// Gives a file that cannot be used another name, for somebody to look at.
+pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".damaged-{}", now.as_secs()));
+    let aside = PathBuf::from(name);
+    fs::rename(path, &aside)?;
+    Ok(aside)
 }
 
 fn damaged(path: &Path, reason: &str) -> OpenError {

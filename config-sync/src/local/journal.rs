@@ -108,10 +108,11 @@ pub struct Journal {
 }
 
 impl Journal {
-    /// Opens or creates a journal in a file of its own, keeping at most `keep` revisions.
+    /// Opens or creates a journal in a file of its own, keeping at most `keep` revisions. A file
+    /// that is damaged is moved aside, with a warning, and begun anew.
     pub fn open(path: &Path, keep: u64) -> Result<Self, JournalError> {
-        let (database, _) =
-            Database::open(path).map_err(|error| JournalError::Database(error.to_string()))?;
+        let database = Database::open_or_begin(path)
+            .map_err(|error| JournalError::Database(error.to_string()))?;
         Ok(Self::within(Arc::new(database), keep))
     }
 

@@ -5,5 +5,5 @@ mod copy;
 pub(crate) mod database;
 pub(crate) mod journal;
 
-pub use copy::{Copy, CopyError};
+pub use copy::{Copy, CopyError, Pending};
 pub use journal::{Entry, EntryChange, Journal, JournalError};

@@ -87,13 +87,12 @@ async fn prepare(
     retired: Receiver<Arc<Snapshot>>,
     workers: usize,
 ) -> Result<(Follower, Plane, Servers), StartError> {
-    let Opened { store, file, journal, records, copy } = open::open(settings).await?;
+    let Opened { store, file, journal, records, copy, last_good } = open::open(settings).await?;
     let rules = open::rules(settings);
     let state = State::default();
     let lookups = Lookups::new(settings, Arc::clone(&state.lookups));
     let state = Arc::new(RwLock::new(state));
     let applied = Arc::new(Applied::default());
-    let last_good = copy.as_ref().and_then(|copy| open::last_good(copy, &*store));
     let recorder = Recorder::start(records.then(|| journal.clone()), copy)?;
     let plane = Plane {
         store: Arc::clone(&store),

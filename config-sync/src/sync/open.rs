@@ -1,6 +1,5 @@
 //! From settings to a store with its journal and its copy on disk.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use osmia_core::plugin::Registry;
@@ -15,8 +14,10 @@ use crate::store::etcd::EtcdStore;
 use crate::store::file::{self, Document, FileStore};
 use crate::store::{Author, Contents, Op, Outcome, Store, Transaction};
 
-/// The file with the journal of a store that keeps none itself, and with the copy of etcd.
-const LOCAL_FILE: &str = "local.redb";
+/// The file with the journal of a store that keeps none itself.
+const JOURNAL_FILE: &str = "local.redb";
+/// The file with the copy of etcd's contents.
+const COPY_FILE: &str = "last-good.copy";
 
 /// Problems that one message lists; the rest is counted.
 const LISTED: usize = 10;
@@ -30,6 +31,17 @@ pub(super) struct Opened {
     /// Whether the engine has to write the journal.
     pub(super) records: bool,
     pub(super) copy: Option<Copy>,
+    /// What the copy had when it was opened.
+    pub(super) last_good: Option<Contents>,
+}
+
+impl Opened {
+    /// A store without a copy; the engine writes the journal when there is one.
+    fn with_journal(store: Arc<dyn Store>, journal: Option<Journal>) -> Self {
+        let records = journal.is_some();
+        let journal = journal.unwrap_or_else(Journal::absent);
+        Self { store, file: None, journal, records, copy: None, last_good: None }
+    }
 }
 
 /// Opens the store that the settings name.
@@ -40,27 +52,23 @@ pub(super) async fn open(settings: &Settings) -> Result<Opened, StartError> {
             if opened.created {
                 plant(&store, seed).await?;
             }
-            let journal = store.journal().unwrap_or_else(Journal::absent);
-            Ok(Opened { store: Arc::new(store), file: None, journal, records: false, copy: None })
+            let journal = store.journal();
+            let opened = Opened::with_journal(Arc::new(store), journal);
+            Ok(Opened { records: false, ..opened })
         }
         ConfigProvider::Etcd(etcd) => {
             let store = Arc::new(EtcdStore::new(etcd)?);
-            let copy = open_copy(settings);
-            let records = copy.is_some();
-            let journal = copy.as_ref().map(|copy| copy.journal(settings.history_keep));
-            let journal = journal.unwrap_or_else(Journal::absent);
-            Ok(Opened { store, file: None, journal, records, copy })
+            let (copy, last_good) = open_copy(settings, &store.name()).unzip();
+            let opened = Opened::with_journal(store, open_journal(settings));
+            Ok(Opened { copy, last_good: last_good.flatten(), ..opened })
         }
         ConfigProvider::File { path, format } => {
             let store = FileStore::new(path.clone(), *format);
             // With the Admin API the configuration may come from there.
             let store = if settings.admin.is_some() { store.optional() } else { store };
             let store = Arc::new(store);
-            let journal = open_journal(settings);
-            let records = journal.is_some();
-            let (file, journal) =
-                (Some(Arc::clone(&store)), journal.unwrap_or_else(Journal::absent));
-            Ok(Opened { store, file, journal, records, copy: None })
+            let file = Some(Arc::clone(&store));
+            Ok(Opened { file, ..Opened::with_journal(store, open_journal(settings)) })
         }
     }
 }
@@ -77,27 +85,6 @@ pub(super) fn rules(settings: &Settings) -> Arc<Rules> {
         router: resources.router,
         discovery: settings.discovery.types(),
     })
-}
-
-/// What the copy holds of this very store.
-pub(super) fn last_good(copy: &Copy, store: &dyn Store) -> Option<Contents> {
-    let name = store.name();
-    match (copy.source(), copy.load()) {
-        (Ok(Some(source)), Ok(contents)) if source == name => contents,
-        (Ok(source), Ok(_)) => {
-            if let Some(source) = source {
-                tracing::warn!("the copy on disk is of {source} and is not used for {name}");
-            }
-            if let Err(error) = copy.set_source(&name) {
-                tracing::error!("cannot write to the data directory: {error}");
-            }
-            None
-        }
-        (Err(error), _) | (_, Err(error)) => {
-            tracing::error!("cannot read the copy on disk: {error}");
-            None
-        }
-    }
 }
 
 /// Whether the first contents must be usable: a file is on this machine, and who starts the gateway
@@ -160,38 +147,24 @@ async fn plant(store: &EmbeddedStore, seed: &Seed) -> Result<(), StartError> {
     }
 }
 
-fn open_copy(settings: &Settings) -> Option<Copy> {
-    let opened = prepare_directory(&settings.data_dir)
-        .and_then(|()| Copy::open(&settings.data_dir.join(LOCAL_FILE)).map_err(|e| e.to_string()));
-    match opened {
-        Ok(copy) => Some(copy),
-        Err(reason) => {
+/// The copy on disk, and what it has of this very store.
+fn open_copy(settings: &Settings, source: &str) -> Option<(Copy, Option<Contents>)> {
+    Copy::open(&settings.data_dir.join(COPY_FILE), source)
+        .inspect_err(|reason| {
             tracing::error!(
-                "neither a copy of the configuration nor its history is kept: {reason}; see \
+                "no copy of the configuration is kept for a start without etcd: {reason}; see \
                  osmia.data_dir"
             );
-            None
-        }
-    }
+        })
+        .ok()
 }
 
 fn open_journal(settings: &Settings) -> Option<Journal> {
-    let keep = settings.history_keep;
-    let opened = prepare_directory(&settings.data_dir).and_then(|()| {
-        Journal::open(&settings.data_dir.join(LOCAL_FILE), keep).map_err(|e| e.to_string())
-    });
-    match opened {
-        Ok(journal) => Some(journal),
-        Err(reason) => {
+    Journal::open(&settings.data_dir.join(JOURNAL_FILE), settings.history_keep)
+        .inspect_err(|reason| {
             tracing::warn!(
                 "the history of the configuration is not kept: {reason}; see osmia.data_dir"
             );
-            None
-        }
-    }
-}
-
-fn prepare_directory(directory: &Path) -> Result<(), String> {
-    std::fs::create_dir_all(directory)
-        .map_err(|error| format!("cannot create {}: {error}", directory.display()))
+        })
+        .ok()
 }

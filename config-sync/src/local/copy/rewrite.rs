@@ -1,0 +1,285 @@
+//! A new file in the place of the old one, a piece at a time: whoever waits for the thread that
+//! does it, and whoever waits for the same disk, waits for a piece only.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+
+use ahash::{AHashMap, RandomState};
+
+use super::frames::{self, ChangeRow, FORMAT, Frames, MAGIC, Row};
+use crate::local::database::folder_of;
+use crate::store::{Contents, Item};
+
+/// Bytes that one step reads or writes; few in tests, which have small files.
+const STEP: u64 = if cfg!(test) { 1024 } else { 1024 * 1024 };
+
+/// Paths as numbers of 128 bits, which no two of them share by chance; a fifth of the memory.
+#[derive(Default)]
+pub(super) struct Names([RandomState; 2]);
+
+impl Names {
+    pub(super) fn of(&self, path: &str) -> [u64; 2] {
+        [self.0[0].hash_one(path), self.0[1].hash_one(path)]
+    }
+}
+
+/// A name that a file has for a while. The file is removed when it still has it in the end.
+struct Temporary(PathBuf);
+
+impl Drop for Temporary {
+    fn drop(&mut self) {
+        let _ = fs::remove_file(&self.0);
+    }
+}
+
+/// A file that is not yet under its name. Removed when it is dropped before.
+pub(super) struct Draft {
+    file: File,
+    temporary: Temporary,
+    /// What has not been written yet.
+    buffer: Vec<u8>,
+    written: u64,
+}
+
+impl Draft {
+    /// Begins one for `path`. What an earlier process left of its own is removed.
+    pub(super) fn begin(path: &Path, source: &str) -> io::Result<Self> {
+        let mut name = path.as_os_str().to_owned();
+        name.push(".new");
+        let temporary = Temporary(PathBuf::from(name));
+        match fs::remove_file(&temporary.0) {
+            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
+        // Configuration has secrets in it.
+        let file =
+            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&temporary.0)?;
+        let mut draft = Self { file, temporary, buffer: Vec::new(), written: 0 };
+        draft.add(&Row::Head { magic: MAGIC, format: FORMAT, source })?;
+        Ok(draft)
+    }
+
+    fn add(&mut self, row: &Row<'_>) -> io::Result<()> {
+        frames::append(&mut self.buffer, row)
+    }
+
+    fn len(&self) -> u64 {
+        self.written + self.buffer.len() as u64
+    }
+
+    /// Brings what was added to the disk: a little at a time, so that nobody meets all of it.
+    fn save(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.buffer)?;
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.file.sync_data()
+    }
+
+    /// Gives the file its name. What was there under it is gone.
+    pub(super) fn install(mut self, path: &Path) -> io::Result<Written> {
+        self.save()?;
+        fs::rename(&self.temporary.0, path)?;
+        File::open(folder_of(path)).and_then(|folder| folder.sync_all())?;
+        Ok(Written { file: self.file, len: self.written, whole: self.written })
+    }
+}
+
+/// A file that has its name, open for what comes next.
+pub(super) struct Written {
+    pub(super) file: File,
+    /// Its length in bytes.
+    pub(super) len: u64,
+    /// Bytes up to the end of the contents that it was begun with.
+    pub(super) whole: u64,
+}
+
+/// What a step has come to.
+pub(super) enum Progress {
+    More(Rewrite),
+    Done(Written),
+}
+
+/// A file in the making.
+pub(super) enum Rewrite {
+    Given(Given),
+    Compaction(Box<Compaction>),
+}
+
+/// From contents that were handed over as a whole.
+pub(super) struct Given {
+    draft: Draft,
+    revision: u64,
+    items: std::vec::IntoIter<Item>,
+    /// Frames of the commits since.
+    pub(super) since: Vec<u8>,
+}
+
+/// From the old file: what of it still holds.
+pub(super) struct Compaction {
+    draft: Draft,
+    revision: u64,
+    frames: Frames,
+    names: Names,
+    /// The item of each path that holds, by its number in the file.
+    newest: AHashMap<[u64; 2], u64>,
+    /// Items that have been read.
+    number: u64,
+    stage: Stage,
+}
+
+#[derive(Clone, Copy)]
+enum Stage {
+    /// Finding out which items hold.
+    Finding,
+    /// Writing them.
+    Writing,
+    /// Adding what came meanwhile: from this place of the old file on. The contents of the new one
+    /// end at `whole`.
+    Following { from: u64, whole: u64 },
+}
+
+impl Rewrite {
+    pub(super) fn given(path: &Path, source: &str, contents: Contents) -> io::Result<Self> {
+        let draft = Draft::begin(path, source)?;
+        let Contents { revision, items } = contents;
+        Ok(Self::Given(Given { draft, revision, items: items.into_iter(), since: Vec::new() }))
+    }
+
+    /// Of the file under `path`, whose last commit is `revision`.
+    pub(super) fn compaction(path: &Path, source: &str, revision: u64) -> io::Result<Self> {
+        Ok(Self::Compaction(Box::new(Compaction {
+            draft: Draft::begin(path, source)?,
+            revision,
+            frames: Frames::open(path)?,
+            names: Names::default(),
+            newest: AHashMap::default(),
+            number: 0,
+            stage: Stage::Finding,
+        })))
+    }
+
+    /// Goes one piece further; in the end the new file has taken the old one's place.
+    pub(super) fn step(self, path: &Path) -> io::Result<Progress> {
+        match self {
+            Self::Given(given) => given.step(path),
+            Self::Compaction(compaction) => compaction.step(path),
+        }
+    }
+}
+
+impl Given {
+    fn step(mut self, path: &Path) -> io::Result<Progress> {
+        while self.draft.buffer.len() < STEP as usize {
+            let Some(item) = self.items.next() else {
+                self.draft.add(&Row::Whole { revision: self.revision })?;
+                let whole = self.draft.len();
+                self.draft.buffer.append(&mut self.since);
+                let written = self.draft.install(path)?;
+                return Ok(Progress::Done(Written { whole, ..written }));
+            };
+            self.draft.add(&Row::Item((&item).into()))?;
+        }
+        self.draft.save()?;
+        Ok(Progress::More(Rewrite::Given(self)))
+    }
+}
+
+impl Compaction {
+    fn step(mut self: Box<Self>, path: &Path) -> io::Result<Progress> {
+        match self.stage {
+            Stage::Finding => {
+                if self.find()? {
+                    (self.frames, self.number) = (Frames::open(path)?.up_to(self.frames.end()), 0);
+                    self.stage = Stage::Writing;
+                }
+            }
+            Stage::Writing => {
+                if self.write()? {
+                    self.draft.add(&Row::Whole { revision: self.revision })?;
+                    self.newest = AHashMap::default();
+                    let (from, whole) = (self.frames.end(), self.draft.len());
+                    self.stage = Stage::Following { from, whole };
+                }
+                self.draft.save()?;
+            }
+            Stage::Following { from, whole } => {
+                let mut old = File::open(path)?;
+                old.seek(SeekFrom::Start(from))?;
+                let read = old.take(STEP).read_to_end(&mut self.draft.buffer)? as u64;
+                if read < STEP {
+                    let written = self.draft.install(path)?;
+                    return Ok(Progress::Done(Written { whole, ..written }));
+                }
+                self.draft.save()?;
+                self.stage = Stage::Following { from: from + read, whole };
+            }
+        }
+        Ok(Progress::More(Rewrite::Compaction(self)))
+    }
+
+    /// Whether the end has been reached.
+    fn find(&mut self) -> io::Result<bool> {
+        let Self { frames, names, newest, number, .. } = self;
+        let stop = frames.position() + STEP;
+        while frames.position() < stop {
+            if !each_item(frames, |item| {
+                match item {
+                    ChangeRow::Put(item) => {
+                        newest.insert(names.of(item.path), *number);
+                        *number += 1;
+                    }
+                    ChangeRow::Delete(path) => {
+                        newest.remove(&names.of(path));
+                    }
+                }
+                Ok(())
+            })? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    /// Whether the end has been reached.
+    fn write(&mut self) -> io::Result<bool> {
+        let Self { draft, frames, names, newest, number, .. } = self;
+        let stop = frames.position() + STEP;
+        while frames.position() < stop {
+            if !each_item(frames, |item| {
+                if let ChangeRow::Put(item) = item {
+                    if newest.get(&names.of(item.path)) == Some(number) {
+                        draft.add(&Row::Item(item))?;
+                    }
+                    *number += 1;
+                }
+                Ok(())
+            })? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Hands over what the next frame says of items; `false` at the end. Fails when the file cannot be
+/// read to its end.
+pub(super) fn each_item(
+    frames: &mut Frames,
+    mut take: impl FnMut(ChangeRow<'_>) -> io::Result<()>,
+) -> io::Result<bool> {
+    if let Some(row) = frames.next()? {
+        match row {
+            Row::Item(item) => take(ChangeRow::Put(item))?,
+            Row::Commit { changes, .. } => changes.into_iter().try_for_each(take)?,
+            Row::Head { .. } | Row::Whole { .. } => {}
+        }
+        return Ok(true);
+    }
+    if frames.position() == frames.end() {
+        return Ok(false);
+    }
+    let reason = format!("damaged at byte {}", frames.position());
+    Err(io::Error::new(ErrorKind::InvalidData, reason))
+}
