@@ -14,6 +14,10 @@ use std::time::{Duration, Instant};
 
 use hdrhistogram::Histogram;
 use rustix::event::{Timespec, epoll};
+use rustix::fd::OwnedFd;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, timerfd_create, timerfd_settime,
+};
 
 use connection::{Connection, Progress};
 
@@ -23,6 +27,8 @@ const LONGEST: Duration = Duration::from_mins(1);
 const GRACE: Duration = Duration::from_secs(2);
 /// Wake-ups handled at a time.
 const BATCH: usize = 256;
+/// Stands for the timer where connections have their index.
+const TIMER: u64 = u64::MAX;
 
 /// What to send, and how often.
 #[derive(Debug, Clone)]
@@ -97,7 +103,10 @@ impl OpenLoop {
 struct Run<'a> {
     load: &'a OpenLoop,
     request: Vec<u8>,
-    epoll: rustix::fd::OwnedFd,
+    epoll: OwnedFd,
+    /// Wakes when the next request is due. epoll's own timeout would be rounded up to a
+    /// millisecond, which is longer than most answers take.
+    timer: OwnedFd,
     connections: Vec<Connection>,
     /// Connections without a request in flight, the longest idle first.
     free: VecDeque<usize>,
@@ -110,11 +119,17 @@ struct Run<'a> {
 impl<'a> Run<'a> {
     fn new(load: &'a OpenLoop) -> Result<Self, LoadError> {
         let host = load.host.clone().unwrap_or_else(|| load.addr.to_string());
+        let wait = |error: rustix::io::Errno| LoadError::Wait(error.into());
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(wait)?;
+        let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC);
+        let timer = timer.map_err(wait)?;
+        epoll::add(&epoll, &timer, epoll::EventData::new_u64(TIMER), epoll::EventFlags::IN)
+            .map_err(wait)?;
         let mut run = Self {
             load,
             request: format!("GET {} HTTP/1.1\r\nHost: {host}\r\n\r\n", load.path).into(),
-            epoll: epoll::create(epoll::CreateFlags::CLOEXEC)
-                .map_err(|error| LoadError::Wait(error.into()))?,
+            epoll,
+            timer,
             connections: Vec::with_capacity(load.connections),
             free: (0..load.connections).collect(),
             waiting: VecDeque::new(),
@@ -154,7 +169,9 @@ impl<'a> Run<'a> {
                 next += 1;
             }
             self.send_waiting()?;
-            let deadline = if next < total { self.load.due(next) } else { self.end() };
+            // Without a free connection nothing can leave, however much is due.
+            let can_send = next < total && !self.free.is_empty();
+            let deadline = if can_send { self.load.due(next) } else { self.end() };
             let left = deadline.saturating_sub(self.start.elapsed());
             if next == total && (left.is_zero() || self.free.len() == self.connections.len()) {
                 return Ok(self.close());
@@ -172,16 +189,30 @@ impl<'a> Run<'a> {
 
     /// Waits until something is readable, at most `limit`.
     fn wait(&self, limit: Duration, events: &mut Vec<usize>) -> Result<(), LoadError> {
-        let limit =
-            Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+        let timeout = if limit.is_zero() {
+            Some(Timespec::default())
+        } else {
+            self.wake_after(limit).map_err(|error| LoadError::Wait(error.into()))?;
+            None
+        };
         let mut ready: Vec<epoll::Event> = Vec::with_capacity(BATCH);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut ready), Some(&limit)) {
+        let spare = rustix::buffer::spare_capacity(&mut ready);
+        match epoll::wait(&self.epoll, spare, timeout.as_ref()) {
             Ok(_) => {}
             Err(rustix::io::Errno::INTR) => return Ok(()),
             Err(error) => return Err(LoadError::Wait(error.into())),
         }
-        events.extend(ready.iter().map(|event| event.data.u64() as usize));
+        let tokens = ready.iter().map(|event| event.data.u64());
+        events.extend(tokens.filter(|token| *token != TIMER).map(|token| token as usize));
         Ok(())
+    }
+
+    /// Sets the timer; what it said before is forgotten.
+    fn wake_after(&self, limit: Duration) -> rustix::io::Result<()> {
+        let it_value =
+            Timespec { tv_sec: limit.as_secs() as i64, tv_nsec: i64::from(limit.subsec_nanos()) };
+        let once = Itimerspec { it_interval: Timespec::default(), it_value };
+        timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once).map(drop)
     }
 
     fn send_waiting(&mut self) -> Result<(), LoadError> {

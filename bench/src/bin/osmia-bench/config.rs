@@ -106,7 +106,7 @@ struct Lab {
     notices: Vec<String>,
     etcd: Option<(Etcd, f64)>,
     embedded: Option<(tempfile::TempDir, f64)>,
-    _upstream: Upstream,
+    upstream: Upstream,
 }
 
 impl Lab {
@@ -125,7 +125,7 @@ impl Lab {
             notices: Vec::new(),
             etcd: None,
             embedded: None,
-            _upstream: upstream,
+            upstream,
         };
         if lab.cores.shared() {
             lab.notice("gateway and load share the only core: the figures say little".into());

@@ -289,6 +289,10 @@ pub(crate) struct Upstream {
 }
 
 impl Upstream {
+    pub(crate) fn pid(&self) -> u32 {
+        self.running.group().0
+    }
+
     /// Whether it still runs.
     pub(crate) fn is_alive(&mut self) -> bool {
         self.running.ended().is_none()

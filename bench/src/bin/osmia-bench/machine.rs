@@ -1,10 +1,11 @@
 //! The machine: its cores, limits and names.
 
+use std::process::Command;
 use std::{fmt, fs};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::thread::{CpuSet, gettid, sched_getaffinity, sched_setaffinity};
 use serde::Serialize;
 
 /// Which cores do what. With one core, everything shares it, and the report says so.
@@ -53,6 +54,29 @@ pub(crate) fn cpu_set(cores: &[usize]) -> CpuSet {
 pub(crate) fn pin(cores: &[usize]) -> Result<()> {
     sched_setaffinity(None, &cpu_set(cores))
         .with_context(|| format!("cannot pin the harness to cores {cores:?}"))
+}
+
+/// Lets a thread, or all threads of a process, go before everything that is not of real-time
+/// priority; among those that are, the higher level goes first. Level 0 takes it back. Fails where
+/// the system does not permit it.
+pub(crate) fn go_first(whose: Whose, level: u8) -> Result<()> {
+    let policy = if level == 0 { "--other" } else { "--fifo" };
+    let mut chrt = Command::new("chrt");
+    chrt.args([policy, "--pid", &level.to_string()]);
+    match whose {
+        Whose::ThisThread => chrt.arg(gettid().to_string()),
+        Whose::Process(pid) => chrt.arg("--all-tasks").arg(pid.to_string()),
+    };
+    let output = chrt.output().context("cannot run chrt, of util-linux")?;
+    ensure!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr).trim());
+    Ok(())
+}
+
+/// Whose priority.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Whose {
+    ThisThread,
+    Process(u32),
 }
 
 /// Raises the descriptor limit, which children inherit, to the hard limit; the new limit.

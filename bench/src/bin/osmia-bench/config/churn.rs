@@ -12,6 +12,7 @@ use super::data::{Data, aside, stored};
 use super::etcd::{self, Stream, Streamed};
 use super::gateway::Source;
 use super::{Lab, runtime};
+use crate::machine::{self, Whose};
 use crate::stats::Spread;
 
 /// Connections of the traffic.
@@ -19,9 +20,8 @@ const CONNECTIONS: usize = 64;
 /// More than any gateway answers: the open loop becomes a closed one.
 const BOUNDLESS: u64 = 100_000;
 const CHANGES_PER_SECOND: u64 = 100;
-/// Of the greatest rate, what the traffic has. The load generator and etcd share the machine with
-/// the gateway: at a third, etcd's own work for 100 writes, to whatever keys, makes the p99 half as
-/// long again on two cores.
+/// Of the greatest rate, what the traffic has: enough that a core is half busy on two, where load
+/// and upstream share one with etcd.
 const SHARE: f64 = 8.0;
 /// One turn of each kind after the other: short ones, since how much of the machine there is varies
 /// by the second.
@@ -86,11 +86,53 @@ impl Churn {
     }
 }
 
+/// The traffic, and whether what makes it goes before etcd and the rest of the harness on the cores
+/// that they share. Elsewhere they would not share any; on two cores the p99 is etcd's otherwise.
+#[derive(Clone)]
+struct Traffic {
+    load: OpenLoop,
+    goes_first: bool,
+}
+
+impl Traffic {
+    /// From a thread of its own: nothing else of the harness may go first.
+    fn run(&self) -> Result<Answers> {
+        let made = thread::scope(|scope| {
+            let making = scope.spawn(|| {
+                if self.goes_first {
+                    machine::go_first(Whose::ThisThread, 1)?;
+                }
+                Ok(self.load.run()?)
+            });
+            making.join()
+        });
+        made.ok().context("the load broke off")?
+    }
+
+    /// The rate at which answers come when there are always more requests.
+    fn greatest(&self) -> Result<f64> {
+        let mut traffic = self.clone();
+        (traffic.load.warm_up, traffic.load.duration) = (Duration::ZERO, Duration::from_secs(2));
+        let begun = Instant::now();
+        let answers = traffic.run()?;
+        let rate = answers.latency_us.len() as f64 / begun.elapsed().as_secs_f64();
+        ensure!(rate > 0.0, "no request was answered");
+        Ok(rate)
+    }
+}
+
 pub(super) fn run(lab: &mut Lab) -> Result<Churn> {
     let (url, _) = lab.etcd()?;
     let mut gateway = lab.launch(Source::Etcd(&url))?;
     gateway.await_serving(lab.data)?;
-    let mut load = OpenLoop {
+    let upstream = Whose::Process(lab.upstream.pid());
+    let goes_first = machine::go_first(upstream, 2);
+    if let Err(error) = &goes_first {
+        lab.notice(format!(
+            "churn: load and upstream wait for etcd where they share cores with it: {error:#}"
+        ));
+    }
+    let load = OpenLoop {
         addr: gateway.traffic,
         host: Some(Data::host(lab.data.traffic())),
         path: "/bytes/1024".into(),
@@ -99,20 +141,29 @@ pub(super) fn run(lab: &mut Lab) -> Result<Churn> {
         warm_up: Duration::from_secs(1),
         duration: TURN,
     };
-    let greatest_rate = if lab.options.rate.is_some() { None } else { Some(greatest(&load)?) };
+    let traffic = Traffic { load, goes_first: goes_first.is_ok() };
+    let churn = take_turns(lab, traffic, &url);
+    if goes_first.is_ok() {
+        machine::go_first(upstream, 0)?;
+    }
+    churn
+}
+
+fn take_turns(lab: &Lab, mut traffic: Traffic, url: &str) -> Result<Churn> {
+    let greatest_rate = if lab.options.rate.is_some() { None } else { Some(traffic.greatest()?) };
     if let Some(greatest) = greatest_rate {
         // Whole hundreds: the last digits say nothing.
-        load.rate = ((greatest / SHARE / 100.0) as u64 * 100).max(100);
+        traffic.load.rate = ((greatest / SHARE / 100.0) as u64 * 100).max(100);
     }
-    println!("  traffic: {} requests/s (at most {:.0?})", load.rate, greatest_rate);
-    let mut churn =
-        Churn { greatest_rate, rate: load.rate, connections: CONNECTIONS, samples: Vec::new() };
+    let rate = traffic.load.rate;
+    println!("  traffic: {rate} requests/s (at most {greatest_rate:.0?})");
+    let mut churn = Churn { greatest_rate, rate, connections: CONNECTIONS, samples: Vec::new() };
     let mut version = 1_000_000;
     for round in 0..lab.options.rounds * lab.options.seconds as usize {
         let mut turns = [Besides::Quiet, Besides::Aside, Besides::Churn];
         turns.rotate_left(round % 3);
         for besides in turns {
-            let (answers, changes) = measure(lab.data, &load, besides, &url, version)?;
+            let (answers, changes) = measure(lab.data, &traffic, besides, url, version)?;
             version += changes.map_or(0, |changes| changes.changes);
             let sample = sample(round + 1, besides, &answers, changes)?;
             println!(
@@ -125,26 +176,15 @@ pub(super) fn run(lab: &mut Lab) -> Result<Churn> {
     Ok(churn)
 }
 
-/// The rate at which answers come when there are always more requests.
-fn greatest(load: &OpenLoop) -> Result<f64> {
-    let load =
-        OpenLoop { warm_up: Duration::ZERO, duration: Duration::from_secs(2), ..load.clone() };
-    let begun = Instant::now();
-    let answers = load.run()?;
-    let rate = answers.latency_us.len() as f64 / begun.elapsed().as_secs_f64();
-    ensure!(rate > 0.0, "no request was answered");
-    Ok(rate)
-}
-
 fn measure(
     data: Data,
-    load: &OpenLoop,
+    traffic: &Traffic,
     besides: Besides,
     url: &str,
     version: u64,
 ) -> Result<(Answers, Option<Streamed>)> {
     let key = match besides {
-        Besides::Quiet => return Ok((load.run()?, None)),
+        Besides::Quiet => return Ok((traffic.run()?, None)),
         Besides::Aside => aside as fn(&str) -> String,
         Besides::Churn => stored,
     };
@@ -154,7 +194,7 @@ fn measure(
         let streaming = scope.spawn(|| -> Result<Streamed> {
             runtime()?.block_on(async { stream.run(&etcd::connect(url).await?, &stop).await })
         });
-        let answers = load.run();
+        let answers = traffic.run();
         stop.store(true, Ordering::Relaxed);
         let changes = streaming.join().ok().context("the stream of changes broke off")??;
         Ok((answers?, Some(changes)))
