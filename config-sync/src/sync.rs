@@ -24,6 +24,9 @@ use crate::publish::{Publisher, WorkerFeed};
 use crate::store::StoreError;
 use follow::Command;
 
+/// By how much the sync thread, and what it starts, is nicer (`nice(1)`) than the workers.
+const NICER: i32 = 10;
+
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
@@ -77,6 +80,7 @@ pub fn start(settings: &Settings, workers: usize) -> Result<SyncHandle, StartErr
         .build()?;
     let (settings, to_workers) = (settings.clone(), Arc::clone(&publisher));
     let thread = std::thread::Builder::new().name("osmia-sync".to_owned()).spawn(move || {
+        give_way();
         let tell: Sender<Result<(), StartError>> = started;
         let ends = follow::Ends { commands: received, retired, reported, started: tell };
         let run = follow::run(settings, workers, to_workers, ends);
@@ -98,6 +102,17 @@ pub fn start(settings: &Settings, workers: usize) -> Result<SyncHandle, StartErr
     }
     let thread = Mutex::new(Some(thread));
     Ok(SyncHandle { shared: Arc::new(Shared { commands, publisher, thread }) })
+}
+
+/// Lets the calling thread, and those that it starts, go behind the workers on the cores that they
+/// share. When all cores are busy they still have a tenth of one.
+fn give_way() {
+    // The operator's own `nice` stays what it was for the workers.
+    let nice = rustix::process::getpriority_process(None)
+        .and_then(|nice| rustix::process::setpriority_process(None, (nice + NICER).min(19)));
+    if let Err(error) = nice {
+        tracing::debug!("the sync thread keeps its priority: {error}");
+    }
 }
 
 impl SyncHandle {

@@ -7,6 +7,7 @@ pub mod acceptor;
 pub mod clock;
 pub mod deadline;
 pub mod driver;
+mod scheduling;
 pub mod stats;
 pub mod thread;
 pub mod upstreams;

@@ -24,7 +24,7 @@ use rustix::time::{Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, 
 use super::acceptor::{self, Acceptor};
 use super::driver::{DriverError, EventLoop, Kind};
 use super::stats::Stats;
-use super::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker};
+use super::{ListenerInfo, LocalSnapshot, PipelineSettings, TICK, Worker, scheduling};
 use crate::http::connection;
 use crate::listen::Socket;
 use crate::log::AccessLog;
@@ -112,9 +112,13 @@ pub fn spawn(plan: Plan, ended: impl FnOnce() + Send + 'static) -> io::Result<Jo
 
 fn run(plan: Plan) {
     if let Some(core) = plan.core
-        && let Err(error) = pin(core)
+        && let Err(error) = scheduling::pin(core)
     {
         tracing::warn!(worker = plan.id, core, "cannot pin to the core: {error}");
+    }
+    if let Err(error) = scheduling::ask_for_short_turns() {
+        // A seccomp profile may forbid it. Nothing depends on it but some latency.
+        tracing::debug!(worker = plan.id, "cannot ask for short turns on the core: {error}");
     }
     let id = plan.id;
     let fallback = |error: &io::Error| {
@@ -134,12 +138,6 @@ fn run(plan: Plan) {
             let _ = plan.ready.send(Err(error));
         }
     }
-}
-
-fn pin(core: usize) -> io::Result<()> {
-    let mut set = rustix::thread::CpuSet::new();
-    set.set(core);
-    Ok(rustix::thread::sched_setaffinity(None, &set)?)
 }
 
 async fn serve(plan: Plan, kind: Kind) {

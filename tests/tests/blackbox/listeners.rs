@@ -19,6 +19,18 @@ fn threads(pid: u32) -> Vec<(String, String)> {
     tasks.filter_map(|task| of(task.unwrap())).collect()
 }
 
+/// Nice values (`nice(1)`) of the gateway's threads, by name.
+fn nice_values(pid: u32) -> Vec<(String, i32)> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    let of = |task: std::fs::DirEntry| {
+        // proc_pid_stat(5): the name is in parentheses, and the 17th field behind it is this one.
+        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
+        Some((name.to_owned(), rest.split(' ').nth(16)?.parse().ok()?))
+    };
+    tasks.filter_map(|task| of(task.unwrap())).collect()
+}
+
 on_each_driver! {
     fn several_addresses_and_ports(driver: Driver) {
         let upstream = Upstream::new();
@@ -103,6 +115,21 @@ on_each_driver! {
         let expected = expected.map(|(name, cores)| (name.to_owned(), cores.to_owned()));
         assert_eq!(workers, BTreeSet::from(expected));
         assert_eq!(gateway.get("/").status(), 404);
+    }
+}
+
+#[test]
+fn what_is_not_a_worker_goes_behind_them() {
+    let gateway = Config::new().start();
+    assert_eq!(gateway.get("/").status(), 404);
+    let values = nice_values(gateway.pid());
+    let of = |name: &str| {
+        let found = values.iter().find(|(found, _)| found.starts_with(name));
+        found.unwrap_or_else(|| panic!("no thread {name} in {values:?}")).1
+    };
+    let worker = of("osmia-worker");
+    for name in ["osmia-sync", "osmia-journal"] {
+        assert_eq!(of(name), (worker + 10).min(19), "{name} in {values:?}");
     }
 }
 
