@@ -29,8 +29,8 @@ pub(super) fn ask_for_short_turns() -> io::Result<()> {
         sched_deadline: 0,
         sched_period: 0,
     };
-    // SAFETY: `attributes` is valid for writing, and the kernel writes no more than the size that it
-    // is given; 0 is the calling thread.
+    // SAFETY: `attributes` is valid for writing, and the kernel writes no more than the size that
+    // it is given; 0 is the calling thread.
     let got = unsafe {
         libc::syscall(libc::SYS_sched_getattr, 0, &raw mut attributes, SIZE, 0 as libc::c_uint)
     };
