@@ -165,7 +165,7 @@ impl Copy {
         match &self.rewrite {
             Some(Rewrite::Given(_)) => Pending::Urgent,
             Some(Rewrite::Compaction(_)) => Pending::Slow,
-            None if self.log.is_long() => Pending::Slow,
+            None if self.log.is_long() && !self.is_behind => Pending::Slow,
             None => Pending::Nothing,
         }
     }
@@ -198,12 +198,15 @@ impl Copy {
     }
 
     /// Waits until everything that was added is on the disk. Call it when changes have paused for a
-    /// second, and now and then among many.
+    /// second, and now and then among many. After a failure see [`Copy::is_behind`].
     pub fn flush(&mut self) -> Result<(), CopyError> {
-        if std::mem::take(&mut self.log.is_unsaved) {
-            self.log.written.file.sync_data().map_err(|error| self.error(error))?;
+        if !std::mem::take(&mut self.log.is_unsaved) {
+            return Ok(());
         }
-        Ok(())
+        // The system forgets what it could not write, and says so once.
+        let outcome = self.log.written.file.sync_data();
+        self.is_behind |= outcome.is_err();
+        outcome.map_err(|error| self.error(error))
     }
 
     /// Ends it in good order: what came as a whole is written to its end.
