@@ -133,9 +133,9 @@ impl Frames {
         self.end
     }
 
-    /// The next row; `None` at the end, or when what comes next was not written as a whole. Then
+    /// The next row, and where its frame ends; `None` at the end, or when what comes next was not written as a whole. Then
     /// [`Frames::position`] is less than [`Frames::end`], and nothing behind it can be used.
-    pub(super) fn next(&mut self) -> io::Result<Option<Row<'_>>> {
+    pub(super) fn next(&mut self) -> io::Result<Option<(u64, Row<'_>)>> {
         let Some(rest) = (self.end - self.at).checked_sub(HEADER as u64) else { return Ok(None) };
         let mut header = [0; HEADER];
         self.input.read_exact(&mut header)?;
@@ -152,6 +152,6 @@ impl Frames {
         }
         let Ok((row, [])) = postcard::take_from_bytes(&self.body) else { return Ok(None) };
         self.at += (HEADER + self.body.len()) as u64;
-        Ok(Some(row))
+        Ok(Some((self.at, row)))
     }
 }

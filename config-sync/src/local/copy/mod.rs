@@ -240,7 +240,7 @@ impl Copy {
         let (names, texts) = (Names::default(), RandomState::new());
         let mut found = AHashMap::with_capacity(contents.items.len());
         let read = Frames::open(&self.path).and_then(|mut frames| {
-            while each_item(&mut frames, |change| {
+            each_item(&mut frames, u64::MAX, |_, change| {
                 match change {
                     ChangeRow::Put(ItemRow { path, created, modified, value }) => {
                         found.insert(names.of(path), texts.hash_one((created, modified, value)))
@@ -248,8 +248,7 @@ impl Copy {
                     ChangeRow::Delete(path) => found.remove(&names.of(path)),
                 };
                 Ok(())
-            })? {}
-            Ok(())
+            })
         });
         let mut items = contents.items.iter();
         read.is_ok()
@@ -299,7 +298,7 @@ fn open_log(path: &Path, source: &str) -> io::Result<(Log, Option<Contents>)> {
 
 fn read(path: &Path, source: &str) -> io::Result<Found> {
     let mut frames = Frames::open(path)?;
-    match frames.next()? {
+    match frames.next()?.map(|(_, row)| row) {
         Some(Row::Head { magic: MAGIC, format: FORMAT, source: found }) if found == source => {}
         Some(Row::Head { magic: MAGIC, format: FORMAT, source: found }) => {
             return Ok(Found::Other(found.to_owned()));
@@ -323,7 +322,7 @@ fn read(path: &Path, source: &str) -> io::Result<Found> {
     };
     // Items count once all of them are there.
     let mut is_open = false;
-    while let Some(row) = frames.next()? {
+    while let Some((_, row)) = frames.next()? {
         match row {
             Row::Head { .. } => return Ok(Found::Damaged("it has two beginnings".to_owned())),
             Row::Item(item) => {

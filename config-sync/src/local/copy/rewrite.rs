@@ -122,10 +122,8 @@ pub(super) struct Compaction {
     revision: u64,
     frames: Frames,
     names: Names,
-    /// The item of each path that holds, by its number in the file.
+    /// For each path that is there, the end of the frame that has its item.
     newest: AHashMap<[u64; 2], u64>,
-    /// Items that have been read.
-    number: u64,
     stage: Stage,
 }
 
@@ -155,7 +153,6 @@ impl Rewrite {
             frames: Frames::open(path)?,
             names: Names::default(),
             newest: AHashMap::default(),
-            number: 0,
             stage: Stage::Finding,
         })))
     }
@@ -191,7 +188,7 @@ impl Compaction {
         match self.stage {
             Stage::Finding => {
                 if self.find()? {
-                    (self.frames, self.number) = (Frames::open(path)?.up_to(self.frames.end()), 0);
+                    self.frames = Frames::open(path)?.up_to(self.frames.end());
                     self.stage = Stage::Writing;
                 }
             }
@@ -221,65 +218,51 @@ impl Compaction {
 
     /// Whether the end has been reached.
     fn find(&mut self) -> io::Result<bool> {
-        let Self { frames, names, newest, number, .. } = self;
-        let stop = frames.position() + STEP;
-        while frames.position() < stop {
-            if !each_item(frames, |item| {
-                match item {
-                    ChangeRow::Put(item) => {
-                        newest.insert(names.of(item.path), *number);
-                        *number += 1;
-                    }
-                    ChangeRow::Delete(path) => {
-                        newest.remove(&names.of(path));
-                    }
-                }
-                Ok(())
-            })? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        let Self { frames, names, newest, .. } = self;
+        each_item(frames, STEP, |at, change| {
+            match change {
+                ChangeRow::Put(item) => newest.insert(names.of(item.path), at),
+                ChangeRow::Delete(path) => newest.remove(&names.of(path)),
+            };
+            Ok(())
+        })
     }
 
     /// Whether the end has been reached.
     fn write(&mut self) -> io::Result<bool> {
-        let Self { draft, frames, names, newest, number, .. } = self;
-        let stop = frames.position() + STEP;
-        while frames.position() < stop {
-            if !each_item(frames, |item| {
-                if let ChangeRow::Put(item) = item {
-                    if newest.get(&names.of(item.path)) == Some(number) {
-                        draft.add(&Row::Item(item))?;
-                    }
-                    *number += 1;
-                }
-                Ok(())
-            })? {
-                return Ok(true);
+        let Self { draft, frames, names, newest, .. } = self;
+        each_item(frames, STEP, |at, change| match change {
+            ChangeRow::Put(item) if newest.get(&names.of(item.path)) == Some(&at) => {
+                draft.add(&Row::Item(item))
             }
-        }
-        Ok(false)
+            _ => Ok(()),
+        })
     }
 }
 
-/// Hands over what the next frame says of items; `false` at the end. Fails when the file cannot be
-/// read to its end.
+/// Hands over what the next frames say of items, and where each frame ends, until `piece` bytes
+/// have been read. Whether that was all. Fails when the file cannot be read to its end.
 pub(super) fn each_item(
     frames: &mut Frames,
-    mut take: impl FnMut(ChangeRow<'_>) -> io::Result<()>,
+    piece: u64,
+    mut take: impl FnMut(u64, ChangeRow<'_>) -> io::Result<()>,
 ) -> io::Result<bool> {
-    if let Some(row) = frames.next()? {
+    let stop = frames.position().saturating_add(piece);
+    while frames.position() < stop {
+        let Some((at, row)) = frames.next()? else {
+            if frames.position() == frames.end() {
+                return Ok(true);
+            }
+            let reason = format!("damaged at byte {}", frames.position());
+            return Err(io::Error::new(ErrorKind::InvalidData, reason));
+        };
         match row {
-            Row::Item(item) => take(ChangeRow::Put(item))?,
-            Row::Commit { changes, .. } => changes.into_iter().try_for_each(take)?,
+            Row::Item(item) => take(at, ChangeRow::Put(item))?,
+            Row::Commit { changes, .. } => {
+                changes.into_iter().try_for_each(|change| take(at, change))?;
+            }
             Row::Head { .. } | Row::Whole { .. } => {}
         }
-        return Ok(true);
     }
-    if frames.position() == frames.end() {
-        return Ok(false);
-    }
-    let reason = format!("damaged at byte {}", frames.position());
-    Err(io::Error::new(ErrorKind::InvalidData, reason))
+    Ok(false)
 }
