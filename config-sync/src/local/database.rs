@@ -1,19 +1,19 @@
 //! A redb file of Osmia's: how it is created, opened, and brought back after a failure.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io::{self, ErrorKind};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::{PoisonError, RwLock};
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use redb::backends::FileBackend;
 use redb::{
     Builder, DatabaseError, Durability, ReadTransaction, ReadableDatabase, StorageError,
     TableDefinition, WriteTransaction,
 };
+
+use super::files::{Temporary, create_folder, move_aside};
 
 /// Numbers of the whole file: its format, and revisions.
 pub(crate) const META: TableDefinition<&str, u64> = TableDefinition::new("meta");
@@ -79,11 +79,7 @@ impl Database {
         match Self::open(path) {
             Ok((database, _)) => Ok(database),
             Err(damaged @ OpenError::Damaged { .. }) => {
-                let aside = move_aside(path).map_err(|error| io_error(path, error))?;
-                tracing::warn!(
-                    "{damaged}. It has been moved to {}, a new one is begun",
-                    aside.display()
-                );
+                move_aside(path, &damaged.to_string()).map_err(|error| io_error(path, error))?;
                 Ok(Self::open(path)?.0)
             }
             Err(error) => Err(error),
@@ -195,22 +191,10 @@ fn format_of(database: &redb::Database) -> Result<u64, redb::Error> {
 
 /// Makes the file under another name first: under its own name there is never a half-made one.
 fn create(path: &Path) -> Result<(redb::Database, bool), OpenError> {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".new");
-    let temporary = PathBuf::from(name);
     let io_error = |error| io_error(path, error);
     create_folder(path).map_err(io_error)?;
-    match fs::remove_file(&temporary) {
-        Err(error) if error.kind() != ErrorKind::NotFound => return Err(io_error(error)),
-        _ => {} // what a start left behind that was cut short
-    }
-    let file = OpenOptions::new()
-        .read(true)
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(&temporary)
-        .map_err(io_error)?;
+    let (temporary, file) =
+        Temporary::create(path, OpenOptions::new().read(true).write(true)).map_err(io_error)?;
     let database = FileBackend::new(file)
         .and_then(|backend| builder().create_with_backend(backend))
         .map_err(|error| open_error(path, error))?;
@@ -222,34 +206,11 @@ fn create(path: &Path) -> Result<(redb::Database, bool), OpenError> {
     .map_err(|error| io_error(io::Error::other(error.to_string())))?;
     if exists(path)? {
         // Another process was quicker. It holds the file, and the error says so.
-        drop(database);
-        let _ = fs::remove_file(&temporary);
+        drop((database, temporary));
         return Ok((open_existing(path)?, false));
     }
-    fs::rename(&temporary, path).map_err(io_error)?;
-    File::open(folder_of(path)).and_then(|folder| folder.sync_all()).map_err(io_error)?;
+    temporary.install(path).map_err(io_error)?;
     Ok((database, true))
-}
-
-/// The folder that a file is in.
-pub(super) fn folder_of(path: &Path) -> &Path {
-    path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."))
-}
-
-/// Creates the folder that a file is in, unless it is there.
-pub(super) fn create_folder(path: &Path) -> io::Result<()> {
-    // Configuration has secrets in it.
-    DirBuilder::new().recursive(true).mode(0o700).create(folder_of(path))
-}
-
-/// Gives a file that cannot be used another name, for somebody to look at.
-pub(super) fn move_aside(path: &Path) -> io::Result<PathBuf> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".damaged-{}", now.as_secs()));
-    let aside = PathBuf::from(name);
-    fs::rename(path, &aside)?;
-    Ok(aside)
 }
 
 fn damaged(path: &Path, reason: &str) -> OpenError {
@@ -276,6 +237,7 @@ fn open_error(path: &Path, error: DatabaseError) -> OpenError {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;

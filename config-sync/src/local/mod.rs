@@ -3,6 +3,7 @@
 
 mod copy;
 pub(crate) mod database;
+mod files;
 pub(crate) mod journal;
 
 pub use copy::{Copy, CopyError, Pending};

@@ -16,7 +16,7 @@ use bytes::Bytes;
 
 use self::frames::{ChangeRow, FORMAT, Frames, ItemRow, MAGIC, Row};
 use self::rewrite::{Draft, Names, Progress, Rewrite, Written, each_item};
-use super::database::{create_folder, folder_of, move_aside};
+use super::files::{create_folder, folder_of, move_aside};
 use crate::store::{Commit, Contents, Item};
 
 /// Bytes that may be added before the file is written anew, however small its contents are.
@@ -283,13 +283,11 @@ fn open_log(path: &Path, source: &str) -> io::Result<(Log, Option<Contents>)> {
                 tracing::warn!("the copy on disk is of {other} and is not used for {source}");
             }
             Found::Damaged(reason) => {
-                let aside = move_aside(path)?;
-                tracing::warn!(
-                    "{} is damaged, or is not a copy of the configuration ({reason}). It has been \
-                     moved to {}, a new one is begun",
-                    path.display(),
-                    aside.display()
+                let path_text = path.display();
+                let damage = format!(
+                    "{path_text} is damaged, or is not a copy of the configuration ({reason})"
                 );
+                move_aside(path, &damage)?;
             }
         }
     }
@@ -310,7 +308,7 @@ fn read(path: &Path, source: &str) -> io::Result<Found> {
         _ => return Ok(Found::Damaged("it does not begin like one".to_owned())),
     }
     let mut items = AHashMap::<String, (u64, u64, Bytes)>::default();
-    let (mut revision, mut whole) = (None, frames.position());
+    let (mut revision, mut whole) = (None, 0);
     let mut take = |change: ChangeRow<'_>| match change {
         ChangeRow::Put(ItemRow { path, created, modified, value }) => {
             let item = (created, modified, Bytes::copy_from_slice(value));

@@ -1,15 +1,14 @@
 //! A new file in the place of the old one, a piece at a time: whoever waits for the thread that
 //! does it, and whoever waits for the same disk, waits for a piece only.
 
-use std::fs::{self, File, OpenOptions};
+use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use ahash::{AHashMap, RandomState};
 
 use super::frames::{self, ChangeRow, FORMAT, Frames, MAGIC, Row};
-use crate::local::database::folder_of;
+use crate::local::files::Temporary;
 use crate::store::{Contents, Item};
 
 /// Bytes that one step reads or writes; few in tests, which have small files.
@@ -25,15 +24,6 @@ impl Names {
     }
 }
 
-/// A name that a file has for a while. The file is removed when it still has it in the end.
-struct Temporary(PathBuf);
-
-impl Drop for Temporary {
-    fn drop(&mut self) {
-        let _ = fs::remove_file(&self.0);
-    }
-}
-
 /// A file that is not yet under its name. Removed when it is dropped before.
 pub(super) struct Draft {
     file: File,
@@ -41,22 +31,15 @@ pub(super) struct Draft {
     /// What has not been written yet.
     buffer: Vec<u8>,
     written: u64,
+    /// See [`Written`].
+    whole: u64,
 }
 
 impl Draft {
     /// Begins one for `path`. What an earlier process left of its own is removed.
     pub(super) fn begin(path: &Path, source: &str) -> io::Result<Self> {
-        let mut name = path.as_os_str().to_owned();
-        name.push(".new");
-        let temporary = Temporary(PathBuf::from(name));
-        match fs::remove_file(&temporary.0) {
-            Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
-            _ => {}
-        }
-        // Configuration has secrets in it.
-        let file =
-            OpenOptions::new().append(true).create_new(true).mode(0o600).open(&temporary.0)?;
-        let mut draft = Self { file, temporary, buffer: Vec::new(), written: 0 };
+        let (temporary, file) = Temporary::create(path, OpenOptions::new().append(true))?;
+        let mut draft = Self { file, temporary, buffer: Vec::new(), written: 0, whole: 0 };
         draft.add(&Row::Head { magic: MAGIC, format: FORMAT, source })?;
         Ok(draft)
     }
@@ -65,8 +48,11 @@ impl Draft {
         frames::append(&mut self.buffer, row)
     }
 
-    fn len(&self) -> u64 {
-        self.written + self.buffer.len() as u64
+    /// Says that the contents have been added.
+    fn end_contents(&mut self, revision: u64) -> io::Result<()> {
+        self.add(&Row::Whole { revision })?;
+        self.whole = self.written + self.buffer.len() as u64;
+        Ok(())
     }
 
     /// Brings what was added to the disk: a little at a time, so that nobody meets all of it.
@@ -80,9 +66,8 @@ impl Draft {
     /// Gives the file its name. What was there under it is gone.
     pub(super) fn install(mut self, path: &Path) -> io::Result<Written> {
         self.save()?;
-        fs::rename(&self.temporary.0, path)?;
-        File::open(folder_of(path)).and_then(|folder| folder.sync_all())?;
-        Ok(Written { file: self.file, len: self.written, whole: self.written })
+        self.temporary.install(path)?;
+        Ok(Written { file: self.file, len: self.written, whole: self.whole })
     }
 }
 
@@ -91,7 +76,7 @@ pub(super) struct Written {
     pub(super) file: File,
     /// Its length in bytes.
     pub(super) len: u64,
-    /// Bytes up to the end of the contents that it was begun with.
+    /// Bytes up to the end of the contents that it was begun with; 0 when there were none.
     pub(super) whole: u64,
 }
 
@@ -133,9 +118,8 @@ enum Stage {
     Finding,
     /// Writing them.
     Writing,
-    /// Adding what came meanwhile: from this place of the old file on. The contents of the new one
-    /// end at `whole`.
-    Following { from: u64, whole: u64 },
+    /// Adding what came meanwhile: from this place of the old file on.
+    Following { from: u64 },
 }
 
 impl Rewrite {
@@ -170,11 +154,9 @@ impl Given {
     fn step(mut self, path: &Path) -> io::Result<Progress> {
         while self.draft.buffer.len() < STEP as usize {
             let Some(item) = self.items.next() else {
-                self.draft.add(&Row::Whole { revision: self.revision })?;
-                let whole = self.draft.len();
+                self.draft.end_contents(self.revision)?;
                 self.draft.buffer.append(&mut self.since);
-                let written = self.draft.install(path)?;
-                return Ok(Progress::Done(Written { whole, ..written }));
+                return Ok(Progress::Done(self.draft.install(path)?));
             };
             self.draft.add(&Row::Item((&item).into()))?;
         }
@@ -194,23 +176,21 @@ impl Compaction {
             }
             Stage::Writing => {
                 if self.write()? {
-                    self.draft.add(&Row::Whole { revision: self.revision })?;
+                    self.draft.end_contents(self.revision)?;
                     self.newest = AHashMap::default();
-                    let (from, whole) = (self.frames.end(), self.draft.len());
-                    self.stage = Stage::Following { from, whole };
+                    self.stage = Stage::Following { from: self.frames.end() };
                 }
                 self.draft.save()?;
             }
-            Stage::Following { from, whole } => {
+            Stage::Following { from } => {
                 let mut old = File::open(path)?;
                 old.seek(SeekFrom::Start(from))?;
                 let read = old.take(STEP).read_to_end(&mut self.draft.buffer)? as u64;
                 if read < STEP {
-                    let written = self.draft.install(path)?;
-                    return Ok(Progress::Done(Written { whole, ..written }));
+                    return Ok(Progress::Done(self.draft.install(path)?));
                 }
                 self.draft.save()?;
-                self.stage = Stage::Following { from: from + read, whole };
+                self.stage = Stage::Following { from: from + read };
             }
         }
         Ok(Progress::More(Rewrite::Compaction(self)))

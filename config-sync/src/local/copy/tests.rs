@@ -26,6 +26,15 @@ fn open(path: &Path) -> (Copy, Option<Contents>) {
     Copy::open(path, SOURCE).unwrap()
 }
 
+/// A folder, and in it a copy that is new.
+fn fresh() -> (tempfile::TempDir, PathBuf, Copy) {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("last-good.copy");
+    let (copy, found) = open(&path);
+    assert_eq!(found, None);
+    (folder, path, copy)
+}
+
 /// What a copy has when it is opened after a crash.
 fn crashed(copy: Copy) -> Option<Contents> {
     let path = copy.path.clone();
@@ -68,9 +77,7 @@ fn a_copy_is_what_was_given() {
 
 #[test]
 fn what_it_has_already_is_not_written_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (_folder, path, mut copy) = fresh();
     let items = [item("routes/1", 2, 3), item("routes/2", 7, 7)];
     copy.replace(contents(7, &items)).unwrap();
     finish(&mut copy);
@@ -97,9 +104,7 @@ fn what_it_has_already_is_not_written_again() {
 
 #[test]
 fn contents_on_their_way_are_not_taken_for_written() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (_folder, _, mut copy) = fresh();
     let (first, second) = (contents(1, &[item("a", 1, 1)]), contents(2, &[item("b", 2, 2)]));
     copy.replace(first.clone()).unwrap();
     finish(&mut copy);
@@ -111,9 +116,7 @@ fn contents_on_their_way_are_not_taken_for_written() {
 
 #[test]
 fn another_source_is_not_served_from_the_old_one() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (_folder, path, mut copy) = fresh();
     copy.replace(contents(7, &[item("routes/1", 2, 3)])).unwrap();
     copy.close().unwrap();
     let other = "http://b:2379/apisix";
@@ -126,9 +129,7 @@ fn another_source_is_not_served_from_the_old_one() {
 
 #[test]
 fn it_is_written_anew_when_half_of_it_no_longer_holds() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (folder, path, mut copy) = fresh();
     let items: Vec<Item> = (0..100).map(|n| item(&format!("routes/{n:03}"), 1, 1)).collect();
     copy.replace(contents(1, &items)).unwrap();
     finish(&mut copy);
@@ -157,9 +158,7 @@ fn it_is_written_anew_when_half_of_it_no_longer_holds() {
 
 #[test]
 fn what_was_begun_is_removed() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (folder, path, mut copy) = fresh();
     copy.replace(contents(7, &[item("routes/1", 2, 3)])).unwrap();
     assert_eq!(files(&folder).len(), 2);
     drop(copy);
@@ -174,9 +173,7 @@ fn what_was_begun_is_removed() {
 
 #[test]
 fn a_full_disk_costs_what_comes_until_the_contents_come_again() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (_folder, path, mut copy) = fresh();
     let first = contents(1, &[item("a", 1, 1)]);
     copy.replace(first.clone()).unwrap();
     finish(&mut copy);
@@ -204,9 +201,7 @@ fn a_full_disk_costs_what_comes_until_the_contents_come_again() {
 
 #[test]
 fn what_is_not_a_copy_is_moved_aside() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (mut copy, _) = open(&path);
+    let (folder, path, mut copy) = fresh();
     let items: Vec<Item> = (1..500).map(|n| item(&format!("routes/{n:03}"), n, n)).collect();
     copy.replace(contents(500, &items)).unwrap();
     copy.close().unwrap();
@@ -234,9 +229,7 @@ fn what_is_not_a_copy_is_moved_aside() {
 
 #[test]
 fn a_file_in_use_is_left_alone() {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("last-good.copy");
-    let (copy, _) = open(&path);
+    let (folder, path, copy) = fresh();
     let error = Copy::open(&path, "another").err().unwrap().to_string();
     assert!(error.contains("in use by another process"), "{error}");
     assert_eq!(files(&folder), ["last-good.copy"]);
@@ -289,9 +282,8 @@ fn large(number: u8, created: u64, revision: u64) -> Item {
 proptest! {
     #[test]
     fn it_follows_whatever_comes(acts in proptest::collection::vec(act(), 1..60)) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("last-good.copy");
-        let (mut copy, mut revision) = (open(&path).0, 0);
+        let (_folder, path, mut copy) = fresh();
+        let mut revision = 0;
         // What the copy is to have, and what a crash leaves of it.
         let (mut model, mut safe) = (None::<Model>, None::<Model>);
         for act in acts {
@@ -352,9 +344,7 @@ proptest! {
         bits in 1..=255_u8,
         is_cut in any::<bool>(),
     ) {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("last-good.copy");
-        let (mut copy, _) = open(&path);
+        let (_folder, path, mut copy) = fresh();
         let mut items: Vec<Item> = (0..4).map(|n| large(n, 1, 1)).collect();
         copy.replace(contents(1, &items)).unwrap();
         finish(&mut copy);
