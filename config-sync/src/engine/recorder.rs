@@ -47,33 +47,29 @@ pub(crate) struct Recorder {
     journal: Option<Journal>,
     has_copy: bool,
     dropped: u64,
-    /// Whether the copy missed something and must be written as a whole.
-    copy_stale: bool,
-    /// The same, as the thread says it.
-    wanted: Arc<AtomicBool>,
+    /// Whether the copy missed something and must be written as a whole, as either side knows.
+    copy_stale: Arc<AtomicBool>,
 }
 
 impl Recorder {
     /// Records into the journal, unless the store keeps it, and into the copy, if there is one.
     pub(crate) fn start(journal: Option<Journal>, copy: Option<Copy>) -> io::Result<Self> {
         let (kept, has_copy) = (journal.clone(), copy.is_some());
-        let wanted = Arc::new(AtomicBool::new(false));
-        let thread_wanted = Arc::clone(&wanted);
+        let copy_stale = Arc::new(AtomicBool::new(false));
         let recorder = |sender, thread| Self {
             sender,
             thread,
             journal: kept,
             has_copy,
             dropped: 0,
-            copy_stale: false,
-            wanted,
+            copy_stale: Arc::clone(&copy_stale),
         };
         if journal.is_none() && !has_copy {
             return Ok(recorder(None, None));
         }
         let (sender, records) = crossbeam_channel::bounded::<Record>(QUEUE);
-        let (wanted, saved) = (thread_wanted, Instant::now());
-        let writer = Writer { journal, copy, wanted, retry: None, unsaved: false, saved };
+        let (copy_stale, saved) = (Arc::clone(&copy_stale), Instant::now());
+        let writer = Writer { journal, copy, copy_stale, retry: None, unsaved: false, saved };
         let thread = std::thread::Builder::new()
             .name("osmia-journal".to_owned())
             .spawn(move || writer.run(&records))?;
@@ -81,9 +77,8 @@ impl Recorder {
     }
 
     /// Whether the copy must be given the contents as a whole.
-    pub(crate) fn wants_contents(&mut self) -> bool {
-        self.copy_stale |= self.wanted.swap(false, Ordering::Relaxed);
-        self.copy_stale
+    pub(crate) fn wants_contents(&self) -> bool {
+        self.copy_stale.load(Ordering::Relaxed)
     }
 
     /// Whether entries are written down.
@@ -97,7 +92,7 @@ impl Recorder {
             let is_entries = matches!(record, Record::Entries(_) | Record::Begin(_));
             let is_load = matches!(record, Record::Load(_));
             let wanted = if is_entries { self.has_journal() } else { self.has_copy };
-            let skipped = !is_entries && !is_load && self.copy_stale;
+            let skipped = !is_entries && !is_load && self.wants_contents();
             if !wanted || skipped {
                 continue;
             }
@@ -105,7 +100,8 @@ impl Recorder {
             let journal = self.journal.as_ref().filter(|_| matches!(record, Record::Entries(_)));
             journal.inspect(|journal| journal.expect());
             match sender.try_send(record) {
-                Ok(()) => self.copy_stale &= !is_load,
+                Ok(()) if is_load => self.copy_stale.store(false, Ordering::Relaxed),
+                Ok(()) => {}
                 Err(TrySendError::Full(_)) if is_entries => {
                     journal.inspect(|journal| journal.has_recorded(1));
                     self.dropped += 1;
@@ -114,7 +110,7 @@ impl Recorder {
                 }
                 Err(_) => {
                     journal.inspect(|journal| journal.has_recorded(1));
-                    self.copy_stale = true;
+                    self.copy_stale.store(true, Ordering::Relaxed);
                 }
             }
         }
@@ -135,8 +131,8 @@ impl Drop for Recorder {
 struct Writer {
     journal: Option<Journal>,
     copy: Option<Copy>,
-    /// Says that the copy wants the contents as a whole.
-    wanted: Arc<AtomicBool>,
+    /// See [`Recorder`].
+    copy_stale: Arc<AtomicBool>,
     /// When it says so (again); `None` while nothing is missing.
     retry: Option<Instant>,
     /// Whether something was written that a crash would take away.
@@ -222,7 +218,7 @@ impl Writer {
         }
         let due = *self.retry.get_or_insert_with(|| Instant::now() + RETRY);
         if due <= Instant::now() {
-            self.wanted.store(true, Ordering::Relaxed);
+            self.copy_stale.store(true, Ordering::Relaxed);
             self.retry = Some(Instant::now() + RETRY);
         }
     }
