@@ -2,33 +2,36 @@
 
 use std::collections::BTreeSet;
 use std::net::Ipv6Addr;
+use std::path::Path;
 
 use osmia_tests::port::Reserved;
 use osmia_tests::sandbox::{Sandbox, has_io_uring};
 use osmia_tests::{Client, Config, Driver, Upstream, eventually, on_each_driver};
 use serde_json::json;
 
+/// What `of` reads in the folder that `/proc` has for each of the gateway's threads.
+fn of_threads<T>(pid: u32, of: impl Fn(&Path) -> Option<T>) -> Vec<T> {
+    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    tasks.filter_map(|task| of(&task.unwrap().path())).collect()
+}
+
 /// `(name, allowed cores)` of the gateway's threads.
 fn threads(pid: u32) -> Vec<(String, String)> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let of = |task: std::fs::DirEntry| {
-        let status = std::fs::read_to_string(task.path().join("status")).ok()?;
+    of_threads(pid, |task| {
+        let status = std::fs::read_to_string(task.join("status")).ok()?;
         let line = |name| status.lines().find_map(|line| line.strip_prefix(name)).map(str::trim);
         Some((line("Name:")?.to_owned(), line("Cpus_allowed_list:")?.to_owned()))
-    };
-    tasks.filter_map(|task| of(task.unwrap())).collect()
+    })
 }
 
 /// Nice values (`nice(1)`) of the gateway's threads, by name.
 fn nice_values(pid: u32) -> Vec<(String, i32)> {
-    let tasks = std::fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let of = |task: std::fs::DirEntry| {
+    of_threads(pid, |task| {
         // proc_pid_stat(5): the name is in parentheses, and the 17th field behind it is this one.
-        let stat = std::fs::read_to_string(task.path().join("stat")).ok()?;
+        let stat = std::fs::read_to_string(task.join("stat")).ok()?;
         let (name, rest) = stat.split_once('(')?.1.rsplit_once(") ")?;
         Some((name.to_owned(), rest.split(' ').nth(16)?.parse().ok()?))
-    };
-    tasks.filter_map(|task| of(task.unwrap())).collect()
+    })
 }
 
 on_each_driver! {
