@@ -133,8 +133,9 @@ impl Frames {
         self.end
     }
 
-    /// The next row, and where its frame ends; `None` at the end, or when what comes next was not written as a whole. Then
-    /// [`Frames::position`] is less than [`Frames::end`], and nothing behind it can be used.
+    /// The next row, and where its frame ends; `None` at the end, or when what comes next was not
+    /// written as a whole. Then [`Frames::position`] is less than [`Frames::end`], and nothing
+    /// behind it can be used.
     pub(super) fn next(&mut self) -> io::Result<Option<(u64, Row<'_>)>> {
         let Some(rest) = (self.end - self.at).checked_sub(HEADER as u64) else { return Ok(None) };
         let mut header = [0; HEADER];
