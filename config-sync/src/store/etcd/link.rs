@@ -4,17 +4,19 @@
 use std::error::Error as _;
 use std::future::Future;
 use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
+use axum::http::Uri;
 use etcd_client::{
     Channel, Client, ConnectOptions, Error, KvClient, LeaseClient, MaintenanceClient, WatchClient,
 };
 use osmia_core::settings::EtcdSettings;
 use tokio::time::{sleep, timeout};
-use tonic::transport::Endpoint;
 use tonic::{Code, ConnectError, Status};
 
-use super::tls::Tls;
+use super::tls;
+use super::transport::Member;
 use crate::store::StoreError;
 
 /// For a new connection, its TLS, the login and the first answer.
@@ -31,7 +33,7 @@ const MESSAGE_BYTES: usize = 256 << 20;
 
 /// The members, and how to speak with them.
 pub(super) struct Dialer {
-    members: Vec<(String, Endpoint)>,
+    members: Vec<(String, Member)>,
     credentials: Option<(String, String)>,
     /// `deployment.etcd.timeout`: for one request.
     pub(super) timeout: Duration,
@@ -41,22 +43,18 @@ impl Dialer {
     pub(super) fn new(settings: &EtcdSettings) -> Result<Self, StoreError> {
         let wrong = |reason: String| StoreError::Refused(format!("deployment.etcd.host: {reason}"));
         let https = settings.endpoints.iter().any(|url| url.starts_with("https://"));
-        let tls = if https { Some(Tls::new(settings)?) } else { None };
+        let tls = if https { Some(Arc::new(tls::config(settings)?)) } else { None };
         let mut members = Vec::new();
         for url in &settings.endpoints {
-            let endpoint = Endpoint::from_shared(url.clone())
-                .map_err(|error| wrong(format!("{url}: {}", deepest(&error))))?
-                .connect_timeout(DIAL)
-                // For the request connection while it is idle; `Connection::call` is the rest.
-                .tcp_keepalive(Some(TCP_KEEPALIVE))
-                .tcp_keepalive_interval(Some(TCP_KEEPALIVE))
-                .tcp_keepalive_retries(Some(2));
-            let endpoint = match (url.split_once("://"), &tls) {
-                (Some(("https", _)), Some(tls)) => tls.apply(endpoint)?,
-                (Some(("http", _)), _) => endpoint,
+            let uri: Uri = url.parse().map_err(|error| wrong(format!("{url}: {error}")))?;
+            let tls = match (uri.scheme_str(), &tls) {
+                (Some("https"), Some(tls)) => Some((Arc::clone(tls), settings.server_name.clone())),
+                (Some("http"), _) => None,
                 _ => return Err(wrong(format!("{url}: neither http:// nor https://"))),
             };
-            members.push((url.clone(), endpoint));
+            let member =
+                Member::new(&uri, tls).map_err(|reason| wrong(format!("{url}: {reason}")))?;
+            members.push((url.clone(), member));
         }
         if members.is_empty() {
             return Err(wrong("there is no endpoint".to_owned()));
@@ -79,18 +77,18 @@ impl Dialer {
     /// Connects to one member, counted modulo their number, and makes sure that it can serve: it
     /// answers, has a leader and is no learner.
     pub(super) async fn dial(&self, member: usize) -> Result<Connection, String> {
-        let Some((url, endpoint)) = self.members.get(member % self.members.len()) else {
+        let Some((url, at)) = self.members.get(member % self.members.len()) else {
             return Err("there is no endpoint".to_owned());
         };
-        match timeout(DIAL, self.open(url, endpoint)).await {
+        match timeout(DIAL, self.open(url, at)).await {
             Ok(Ok(connection)) => Ok(connection),
             Ok(Err(reason)) => Err(format!("{url}: {reason}")),
             Err(_) => Err(format!("{url}: no answer within {} s", DIAL.as_secs_f32())),
         }
     }
 
-    async fn open(&self, url: &str, endpoint: &Endpoint) -> Result<Connection, String> {
-        let channel = Channel::Tonic(endpoint.connect().await.map_err(|error| deepest(&error))?);
+    async fn open(&self, url: &str, member: &Member) -> Result<Connection, String> {
+        let channel = Channel::Custom(member.connect(TCP_KEEPALIVE).await?);
         // With `require_leader` etcd refuses at once what it could not do, and ends a watch when
         // its member is cut off from the leader.
         let options = ConnectOptions::new().with_require_leader(true).with_auto_token_refresh(true);

@@ -5,7 +5,7 @@
 //! watch learns it with the change.
 //!
 //! - `link` connects to a member and notices when it is gone;
-//! - `tls` is the security of that connection;
+//! - `transport` is that connection's HTTP/2, `tls` its security;
 //! - `requests` has reads and writes, on one connection for all, with failover; `group` takes
 //!   writes together that wait together; `txn` makes etcd's transactions of ours;
 //! - `load` reads many keys in pages at one revision;
@@ -18,6 +18,7 @@ mod link;
 mod load;
 mod requests;
 mod tls;
+mod transport;
 mod txn;
 
 use std::fmt;
