@@ -76,8 +76,12 @@ impl Gateway {
     ) -> Result<Self> {
         let dir = child::scratch()?;
         let mut ports = [0; 4];
-        for port in &mut ports {
-            *port = http::free_port()?;
+        for at in 0..ports.len() {
+            ports[at] = http::free_port()?;
+            // The system may name one again that nobody has taken yet.
+            while ports[..at].contains(&ports[at]) {
+                ports[at] = http::free_port()?;
+            }
         }
         let mut usable = vec![cores.proxy];
         usable.extend(cores.load.iter().filter(|&&core| core != cores.proxy));
