@@ -181,10 +181,8 @@ async fn send_ready(
         let frame = poll_fn(|cx| Poll::Ready(Pin::new(&mut *body).poll_frame(cx))).await;
         let ended = matches!(frame, Poll::Ready(None));
         // The end goes with the last part.
-        if let Some(data) = last.take() {
-            stream.send_data(data, ended)?;
-        } else if ended {
-            stream.send_data(Bytes::new(), true)?;
+        if last.is_some() || ended {
+            stream.send_data(last.take().unwrap_or_default(), ended)?;
         }
         match frame {
             Poll::Ready(Some(frame)) => last = frame?.into_data().ok(),

@@ -13,7 +13,6 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 
 use super::data::{Data, stored};
-use super::etcd::Etcd;
 use super::gateway::{Source, admin_request};
 use super::{Lab, etcd, latencies, quantile_ms, record};
 use crate::http::{Head, parse_head};
@@ -104,9 +103,7 @@ fn into_etcd(lab: &mut Lab, admin: &mut Admin, numbers: &Arc<AtomicU64>) -> Resu
     // One that the gateway has nothing to do with: etcd 3.4 keeps the largest buffer that a burst
     // of puts has needed, and copies it for each transaction that it is sent from then on, so the
     // gateway would pay for the bare client's turns.
-    let mut other = Etcd::start(&lab.cores.load, &lab.runtime)?;
-    other.fill(lab.data, &lab.runtime)?;
-    other.restart(&lab.runtime)?;
+    let (other, _) = lab.another_etcd()?;
     let mut gateway = lab.launch(Source::Etcd(&url))?;
     gateway.await_serving(lab.data)?;
     let seconds = (lab.options.seconds / TURNS).max(1);
