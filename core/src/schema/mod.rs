@@ -4,9 +4,11 @@
 //! words of APISIX's validator, which knows a handful of things that JSON Schema does not: a string
 //! `$secret://` or `$env://` stands for a value that is not known yet, an empty array is an empty
 //! object. What they accept, the `jsonschema` crate must accept as well, unless one of those
-//! leniencies was needed; it knows every keyword of every draft.
+//! leniencies was needed; it knows every keyword of every draft. Where a schema has no keyword but
+//! those that the rules cover (`coverage`), as the resources' own, asking it would only take time.
 
 mod compile;
+mod coverage;
 mod definitions;
 mod equal;
 mod kinds;
@@ -28,6 +30,7 @@ pub const MAX_NESTING: usize = 128;
 /// A schema, compiled.
 pub struct Validator {
     tree: Tree,
+    /// `None`: the rules cover the schema.
     judge: Option<jsonschema::Validator>,
     /// Said of every value when the schema itself is wrong.
     unusable: Option<String>,
@@ -47,8 +50,10 @@ impl Validator {
         if !nested_within(schema, MAX_NESTING) {
             return Err(format!("the schema is nested deeper than {MAX_NESTING} levels"));
         }
+        // It also says what is wrong with a schema.
         let judge = judge(schema)?;
-        Ok(Self { tree: Tree::new(schema)?, judge: Some(judge), unusable: None })
+        let tree = Tree::new(schema)?;
+        Ok(Self { tree, judge: (!coverage::covers(schema)).then_some(judge), unusable: None })
     }
 
     /// A validator that refuses everything, for a schema that [`Validator::new`] refused.

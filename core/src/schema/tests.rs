@@ -1,7 +1,9 @@
 use proptest::prelude::*;
+use proptest::strategy::Union;
 use serde_json::{Map, Value, json};
 
 use super::*;
+use crate::resource::Kind;
 
 /// Any JSON of little depth.
 pub(crate) fn any_json() -> impl Strategy<Value = Value> {
@@ -332,6 +334,79 @@ fn any_schema() -> impl Strategy<Value = Value> {
     })
 }
 
+/// A value that a schema may take, or nearly so, by what it says about its parts.
+fn near(schema: &Value, levels: u32) -> BoxedStrategy<Value> {
+    if levels == 0 {
+        return any_json().boxed();
+    }
+    let below = |schema: &Value| near(schema, levels - 1);
+    let mut ways = Vec::new();
+    for list in ["anyOf", "oneOf", "allOf"].map(|name| &schema[name]) {
+        ways.extend(list.as_array().into_iter().flatten().map(below));
+    }
+    if let Some(allowed) = schema["enum"].as_array() {
+        ways.push(proptest::sample::select(allowed.clone()).boxed());
+    }
+    if schema["items"].is_object() {
+        let items = proptest::collection::vec(below(&schema["items"]), 0..3);
+        ways.push(items.prop_map(Value::from).boxed());
+    }
+    if let Some(properties) = schema["properties"].as_object() {
+        let fields = properties.iter().map(|(name, schema)| (Just(name.clone()), below(schema)));
+        let fields: Vec<_> = fields.map(Strategy::boxed).collect();
+        let few = proptest::sample::subsequence(fields, 0..=properties.len().min(3));
+        let object = |fields: Vec<_>| Value::Object(fields.into_iter().collect());
+        ways.push(few.prop_flat_map(|fields| fields).prop_map(object).boxed());
+    }
+    match schema["type"].as_str() {
+        Some("string") => {
+            let text = "[a-z0-9.:/_*-]{0,6}|1\\.2\\.3\\.4(/8)?|::1|function x|\\$env://A|[éß ]";
+            ways.push(text.prop_map(Value::from).boxed());
+        }
+        Some("integer" | "number") => {
+            ways.push((-2..70_000i64).prop_map(Value::from).boxed());
+            ways.push(prop_oneof![Just(0.0), Just(1.0), Just(1.5)].prop_map(Value::from).boxed());
+        }
+        Some("boolean") => ways.push(any::<bool>().prop_map(Value::from).boxed()),
+        _ => {}
+    }
+    let near = if ways.is_empty() { any_json().boxed() } else { Union::new(ways).boxed() };
+    prop_oneof![12 => near, 1 => any_json()].boxed()
+}
+
+/// What a resource of the kind cannot do without.
+fn needed(kind: Kind) -> Value {
+    match kind {
+        Kind::Route => json!({"uri": "/a", "service_id": 1}),
+        Kind::Upstream => json!({"nodes": {"127.0.0.1:80": 1}}),
+        Kind::Consumer => json!({"username": "jack"}),
+        Kind::Ssl => {
+            let pem = "x".repeat(128);
+            json!({"cert": pem, "key": pem, "snis": ["a.test"]})
+        }
+        Kind::Proto => json!({"content": "syntax"}),
+        Kind::PluginConfig | Kind::ConsumerGroup => json!({"id": 1, "plugins": {}}),
+        Kind::GlobalRule => json!({"plugins": {}}),
+        Kind::GraphqlCost => json!({"service_id": "s", "field_path": "a", "add_arguments": []}),
+        _ => json!({}),
+    }
+}
+
+/// A resource with a chance to be a good one: what it cannot do without, and some other fields.
+fn any_resource() -> impl Strategy<Value = (Kind, Value)> {
+    let resource = |kind: Kind| {
+        (Just(kind), near(of(kind), 5)).prop_map(|(kind, mut value)| {
+            if let (Value::Object(map), Value::Object(needed)) = (&mut value, needed(kind)) {
+                for (name, field) in needed {
+                    map.entry(name).or_insert(field);
+                }
+            }
+            (kind, value)
+        })
+    };
+    Union::new(Kind::ALL.map(|kind| resource(kind).boxed()))
+}
+
 /// Whether Lua's empty table, which is both, plays a part.
 fn has_empty(value: &Value) -> bool {
     match value {
@@ -347,7 +422,7 @@ proptest! {
     fn the_rules_agree_with_the_crate(schema in any_schema(), mut value in any_json()) {
         prop_assume!(!has_empty(&value) && !has_empty(&schema));
         let validator = Validator::new(&schema).unwrap();
-        let judged = validator.judge.as_ref().unwrap().is_valid(&value);
+        let judged = judge(&schema).unwrap().is_valid(&value);
         let outcome = Run::new(&validator.tree).root(&mut value);
         prop_assert_eq!(outcome.is_ok(), judged, "{:?}", outcome);
         prop_assert_ne!(outcome, Err(String::new()));
@@ -358,6 +433,22 @@ proptest! {
         match Validator::new(&schema) {
             Ok(validator) => prop_assert_ne!(validator.check(&mut value), Err(String::new())),
             Err(reason) => prop_assert!(!reason.is_empty()),
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2_000))]
+
+    /// What the rules accept of a resource the crate accepts, which is not asked.
+    #[test]
+    fn the_crate_has_nothing_to_add_about_resources((kind, mut value) in any_resource()) {
+        let validator = validator(kind);
+        prop_assert!(validator.judge.is_none());
+        let mut run = Run::new(&validator.tree);
+        if run.root(&mut value).is_ok() && !run.lenient {
+            let judge = judge(of(kind)).unwrap();
+            prop_assert!(judge.is_valid(&value), "{kind} {value}: {}", said(&judge, &value));
         }
     }
 }
