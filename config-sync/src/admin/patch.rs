@@ -8,6 +8,7 @@ use super::reply::{Answer, Reply};
 use super::target::{Target, noun};
 use super::write::{self, Draft};
 use super::{Api, check, merge, sealed};
+use crate::references::Excerpt;
 use crate::store::{Author, Guard};
 
 impl Api {
@@ -45,7 +46,8 @@ impl Api {
         }
         write::bind(&key, &mut value)?;
         self.check(&key, &value)?;
-        let mut guards = self.needed(&write::references(&key, &value), true).await?;
+        let kept = Excerpt::of(&item.value).references(&key);
+        let mut guards = self.needed(&write::references(&key, &value), &kept, true).await?;
         guards.push(Guard::Unmodified(path.clone(), item.modified));
         let _held = self.claim(&key, &value).await?;
         let value = sealed::encrypted(&self.plane.rules, key.kind, value);

@@ -14,6 +14,7 @@ use super::refs::{self, Reference, Via};
 use super::reply::{Answer, Reply};
 use super::target::Target;
 use super::{Api, check, sealed};
+use crate::references::Excerpt;
 use crate::store::{Author, Guard, Item, Op, Outcome, Transaction};
 
 /// How often a PUT is tried when others write the same key at the same moment.
@@ -31,16 +32,11 @@ pub(crate) struct Draft {
     pub(crate) author: Author,
 }
 
-/// The times in a stored value.
-#[derive(Debug, Default, Deserialize)]
-struct Times {
-    create_time: Option<serde_json::Number>,
-}
-
 /// What was under the key before.
 struct Previous {
     guard: Guard,
-    create_time: Option<serde_json::Number>,
+    create_time: Option<Value>,
+    references: Vec<Reference>,
 }
 
 impl Api {
@@ -75,7 +71,7 @@ impl Api {
         bind(&target.key(""), &mut value)?;
         self.check(&target.key("0"), &value)?;
         let ttl = query.ttl()?;
-        self.needed(&references(&target.key("0"), &value), false).await?;
+        self.needed(&references(&target.key("0"), &value), &[], false).await?;
         let id = self.next_id(&author).await?;
         value.insert("id".to_owned(), id.as_str().into());
         self.replace(Draft { key: target.key(&id), value, ttl, author }).await
@@ -107,11 +103,11 @@ impl Api {
         for attempt in 0..ATTEMPTS {
             let fresh = attempt > 0;
             let previous = self.previous(&draft.key, &path, fresh).await?;
-            let mut guards = self.needed(&references, fresh).await?;
+            let mut guards = self.needed(&references, &previous.references, fresh).await?;
             let created = matches!(previous.guard, Guard::Absent(_));
             guards.push(previous.guard);
             if draft.key.kind != Kind::PluginMetadata {
-                let create = fixed_create.clone().or(previous.create_time.map(Value::Number));
+                let create = fixed_create.clone().or(previous.create_time);
                 stamp(&mut draft.value, create);
             }
             if let Some((revision, text)) = self.write(&draft, &path, guards).await? {
@@ -156,11 +152,18 @@ impl Api {
     async fn previous(&self, key: &Key, path: &str, fresh: bool) -> Result<Previous, Reply> {
         let found = self.find(key, path, fresh).await?;
         Ok(match found {
-            None => Previous { guard: Guard::Absent(path.to_owned()), create_time: None },
+            None => Previous {
+                guard: Guard::Absent(path.to_owned()),
+                create_time: None,
+                references: Vec::new(),
+            },
             Some((value, modified)) => {
-                let times: Times = serde_json::from_slice(&value).unwrap_or_default();
-                let guard = Guard::Unmodified(path.to_owned(), modified);
-                Previous { guard, create_time: times.create_time }
+                let excerpt = Excerpt::of(&value);
+                Previous {
+                    guard: Guard::Unmodified(path.to_owned(), modified),
+                    references: excerpt.references(key),
+                    create_time: excerpt.create_time,
+                }
             }
         })
     }
@@ -180,10 +183,13 @@ impl Api {
     }
 
     /// Checks that everything referred to exists, and returns the guards that it still does so when
-    /// the write happens.
+    /// the write happens. What the version that is replaced refers to already, `kept`, needs none:
+    /// that version, which is guarded, keeps others from deleting it; and who deletes it by force
+    /// leaves the same behind either way.
     pub(crate) async fn needed(
         &self,
         references: &[(Reference, Option<Arc<str>>)],
+        kept: &[Reference],
         fresh: bool,
     ) -> Result<Vec<Guard>, Reply> {
         let mut guards = Vec::with_capacity(references.len() + 1);
@@ -197,17 +203,18 @@ impl Api {
             let Some((value, modified)) = found else {
                 return Err(not_found(reference));
             };
-            guards.push(match reference.via {
+            match reference.via {
                 Via::ClientCertificate => {
                     client_certificate(reference, &value)?;
-                    Guard::Unmodified(path, modified)
+                    guards.push(Guard::Unmodified(path, modified));
                 }
                 Via::Superior => {
                     same_protocol(protocol.as_deref(), &value)?;
-                    Guard::Unmodified(path, modified)
+                    guards.push(Guard::Unmodified(path, modified));
                 }
-                _ => Guard::Exists(path),
-            });
+                _ if kept.contains(reference) => {}
+                _ => guards.push(Guard::Exists(path)),
+            }
         }
         Ok(guards)
     }

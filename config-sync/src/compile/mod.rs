@@ -33,7 +33,7 @@ use upstreams::Builder;
 pub use upstreams::{CheckChange, Checked};
 
 use crate::discovery::{Answer, Subject};
-use crate::references::dependencies;
+use crate::references::Excerpt;
 use crate::stapling::Wanted;
 use crate::state::{Quarantined, Serving, State, Stored};
 
@@ -509,8 +509,7 @@ fn follow_references(
 ) {
     let before = before.and_then(|before| before.as_ref()).map(|before| &before.value);
     let texts = [before, fallback].into_iter().flatten();
-    let values = texts.filter_map(|text| serde_json::from_slice(text).ok());
-    let last: Vec<Key> = values.flat_map(|value| dependencies(key, &value)).collect();
+    let last: Vec<Key> = texts.flat_map(|text| Excerpt::of(text).dependencies(key)).collect();
     if last != references {
         state.remove_references(key, &last);
         state.add_references(key, references);

@@ -96,7 +96,7 @@ pub(super) fn parse(rules: &Rules, key: &Key, text: &[u8]) -> Parsed {
             return Parsed { references: Vec::new(), outcome };
         }
     };
-    let references = dependencies(key, &value);
+    let references = value.as_object().map(|value| dependencies(key, value)).unwrap_or_default();
     Parsed { references, outcome: typed(rules, key, &value) }
 }
 

@@ -19,8 +19,45 @@ async fn a_plain_put_is_one_round_trip() {
     let author = &commits[2].author;
     assert_eq!((author.name.as_str(), author.address.as_str()), ("boss", "127.0.0.1"));
     let upstream = Guard::Exists("upstreams/1".to_owned());
-    assert_eq!(commits[1].guards, [upstream.clone(), Guard::Absent("routes/1".to_owned())]);
-    assert_eq!(commits[2].guards, [upstream, Guard::Unmodified("routes/1".to_owned(), 2)]);
+    assert_eq!(commits[1].guards, [upstream, Guard::Absent("routes/1".to_owned())]);
+    assert_eq!(commits[2].guards, [Guard::Unmodified("routes/1".to_owned(), 2)]);
+}
+
+#[tokio::test]
+async fn only_what_was_not_referred_to_before_is_guarded() {
+    let bench = Bench::new();
+    for id in ["1", "2"] {
+        bench.put(&format!("/upstreams/{id}"), &upstream()).await;
+        bench.put(&format!("/services/{id}"), &json!({ "upstream_id": id })).await;
+    }
+    let refers =
+        |upstream, service| json!({"uri": "/", "upstream_id": upstream, "service_id": service});
+    bench.put("/routes/1", &refers("1", "1")).await;
+    bench.put("/routes/1", &refers("2", "1")).await;
+    bench.put("/routes/1", &json!({"uri": "/", "service_id": 2})).await;
+    let patch = json!({"service_id": "1", "desc": "x"}).to_string();
+    assert_eq!(bench.send("PATCH", "/routes/1", &patch).await.status, 200);
+    assert_eq!(bench.send("PATCH", "/routes/1", r#"{"desc":"y"}"#).await.status, 200);
+    let (commits, _) = bench.store.traffic();
+    let exists = |path: &str| Guard::Exists(path.to_owned());
+    let route = |revision| Guard::Unmodified("routes/1".to_owned(), revision);
+    let guards: Vec<_> = commits.into_iter().skip(4).map(|commit| commit.guards).collect();
+    assert_eq!(
+        guards,
+        [
+            vec![exists("upstreams/1"), exists("services/1"), Guard::Absent("routes/1".to_owned())],
+            vec![exists("upstreams/2"), route(5)],
+            vec![exists("services/2"), route(6)],
+            vec![exists("services/1"), route(7)],
+            vec![route(8)],
+        ]
+    );
+    // What is not there is missed all the same.
+    bench.store.trick(Trick::Overtake("services/1", None));
+    bench.put("/routes/2", &json!({"uri": "/", "service_id": 2})).await;
+    let put = bench.put("/routes/1", &json!({"uri": "/", "service_id": 1})).await;
+    let text = "failed to fetch service info by service id [1], response code: 404";
+    assert_eq!(put.error(), (400, text.to_owned()));
 }
 
 #[tokio::test]
