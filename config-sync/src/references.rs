@@ -77,8 +77,8 @@ pub fn references(key: &Key, value: &Map<String, Value>) -> Vec<Reference> {
     found
 }
 
-/// What a stored text says about others, and when it was created: the rest is passed over, which
-/// takes a fraction of the time that reading all of it takes.
+/// What a stored text says about others, and when it was created. The rest is passed over; no
+/// values are made of it.
 #[derive(Debug, Default)]
 pub(crate) struct Excerpt {
     fields: Map<String, Value>,
