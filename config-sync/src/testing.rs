@@ -3,9 +3,8 @@
 use std::collections::BTreeMap;
 
 use osmia_core::resource::Key;
-use serde_json::{Map, Value};
 
-use crate::admin::references;
+use crate::references::Excerpt;
 use crate::state::{State, Stored};
 use crate::store::{Contents, Guard, Item, Op, Transaction};
 
@@ -53,8 +52,7 @@ impl Table {
         state.users.clear();
         for item in self.items.values() {
             let Some(key) = Key::parse(&item.path) else { continue };
-            let value: Map<String, Value> = serde_json::from_slice(&item.value).unwrap_or_default();
-            for reference in references(&key, &value) {
+            for reference in Excerpt::of(&item.value).references(&key) {
                 state.users.entry(reference.key).or_default().insert(key.clone());
             }
             let stored = Stored {

@@ -7,8 +7,7 @@ use super::query::Query;
 use super::reply::{Answer, Reply};
 use super::target::{Target, noun};
 use super::write::{self, Draft};
-use super::{Api, check, merge, sealed};
-use crate::references::Excerpt;
+use super::{Api, check, merge, refs, sealed};
 use crate::store::{Author, Guard};
 
 impl Api {
@@ -32,6 +31,7 @@ impl Api {
                 return Err(Reply::bad("the stored value is not a JSON object, replace it by PUT"));
             }
         };
+        let kept = refs::references(&key, &value);
         let timed = matches!(&change, Change::Merge(map) if map.contains_key("update_time"));
         match change {
             Change::Merge(map) => merge::merge(&mut value, map),
@@ -46,7 +46,6 @@ impl Api {
         }
         write::bind(&key, &mut value)?;
         self.check(&key, &value)?;
-        let kept = Excerpt::of(&item.value).references(&key);
         let mut guards = self.needed(&write::references(&key, &value), &kept, true).await?;
         guards.push(Guard::Unmodified(path.clone(), item.modified));
         let _held = self.claim(&key, &value).await?;

@@ -1,8 +1,8 @@
 //! References from one resource to another.
 
 use osmia_core::resource::{Key, Kind};
-use serde_json::{Map, Value};
 
+use crate::references::Excerpt;
 pub(crate) use crate::references::id_text;
 pub use crate::references::{Reference, Via, references};
 use crate::state::{State, Stored};
@@ -56,8 +56,7 @@ pub fn in_use(state: &State, key: &Key) -> Option<String> {
 
 /// How the stored resource refers to `used`; by id, when it does so in several ways.
 fn connection(user: &Key, stored: &Stored, used: &Key) -> Option<Via> {
-    let value: Map<String, Value> = serde_json::from_slice(&stored.value).ok()?;
-    let all = references(user, &value);
+    let all = Excerpt::of(&stored.value).references(user);
     let mut ways = all.iter().filter(|reference| reference.key == *used).map(|found| found.via);
     let first = ways.next()?;
     Some(if ways.any(|via| via == Via::Id) { Via::Id } else { first })

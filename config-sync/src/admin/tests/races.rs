@@ -52,7 +52,7 @@ async fn only_what_was_not_referred_to_before_is_guarded() {
             vec![route(8)],
         ]
     );
-    // What is not there is missed all the same.
+    // What is known to be gone is missed all the same.
     bench.store.trick(Trick::Overtake("services/1", None));
     bench.put("/routes/2", &json!({"uri": "/", "service_id": 2})).await;
     let put = bench.put("/routes/1", &json!({"uri": "/", "service_id": 1})).await;
@@ -101,6 +101,19 @@ async fn a_reference_that_vanishes_meanwhile_is_missed() {
     let text = "failed to fetch upstream info by upstream id [1], response code: 404";
     assert_eq!(put.error(), (400, text.to_owned()));
     assert_eq!(bench.store.paths(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_reference_of_before_that_vanishes_meanwhile_is_no_worse_than_before() {
+    let bench = Bench::new();
+    bench.put("/upstreams/1", &upstream()).await;
+    let route = json!({"uri": "/", "upstream_id": "1"});
+    bench.put("/routes/1", &route).await;
+    // By force, or past the Admin API: the route refers to nothing, with or without this write.
+    bench.store.trick(Trick::Overtake("upstreams/1", None));
+    assert_eq!(bench.put("/routes/1", &route).await.status, 200);
+    assert_eq!(bench.store.paths(), ["routes/1"]);
+    assert_eq!(bench.put("/routes/1", &route).await.status, 400, "it is known now");
 }
 
 #[tokio::test]
